@@ -1,0 +1,235 @@
+"""The Learner: samples from its own replay and runs many updates a call."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from torch import Tensor
+
+from rllib_fmq import flow
+from rllib_fmq.learner.loading import load_replay
+from rllib_fmq.nn.flow_map_module import CONTEXT, LOSSES, METRICS, WINDOWS, FlowMapModule
+from rllib_fmq.nn.objectives import LossSettings, UpdateContext
+
+LEARNER_STATE = "flow_map_learner"
+RANK_STRIDE = 1_000_003
+"""Between the seeds of two learners; RLlib itself gives all of them the same."""
+
+
+class FlowMapLearner(TorchLearner):
+    """Trains actor and critics on windows from its replay.
+
+    Offline no data crosses a process: each learner reads the dataset itself, from its name
+    or path in the config. Online the fragments come with the call to ``update``, once, to
+    every learner. Actor and critics share one backward; the target critics follow after
+    every gradient step.
+    """
+
+    def build(self) -> None:
+        """Build module and optimiser, load the dataset, seed the noise by rank."""
+        super().build()
+        config = self.config
+        self.settings: LossSettings = config.loss_settings()
+        self.num_updates = 0
+        self.online = False
+        rank = torch.distributed.get_rank() if self.distributed else 0
+        self.generator = torch.Generator(self._device).manual_seed(
+            (config.seed or 0) + RANK_STRIDE * (rank + 1)
+        )
+        module = self.flow_module
+        self.replay, self.dataset_fingerprint = load_replay(
+            config,
+            observation_space=module.observation_space,
+            action_space=module.action_space,
+            device=self._device,
+        )
+
+    @property
+    def flow_module(self) -> FlowMapModule:
+        """The module without DDP's wrapper."""
+        module: FlowMapModule = self.module[DEFAULT_MODULE_ID].unwrapped()
+        return module
+
+    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        """One Adam over actor and critics."""
+        module = self._module[module_id]
+        params = [p for p in self.get_parameters(module) if p.requires_grad]
+        self.register_optimizer(
+            module_id=module_id,
+            optimizer=torch.optim.Adam(params, fused=True),
+            params=params,
+            lr_or_lr_schedule=config.lr,
+        )
+
+    def begin_online(self) -> None:
+        """Freeze the actor as reference and switch the objective."""
+        if self.online:
+            return
+        self.flow_module.copy_to_reference()
+        if self.config.reset_optimizer_online:
+            for optimizer in self._named_optimizers.values():
+                optimizer.state.clear()
+        self.online = True
+
+    def update(
+        self,
+        *args: Any,
+        timesteps: dict[str, Any] | None = None,
+        num_updates: int = 0,
+        fragments: Sequence[Any] = (),
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Store new fragments, then run ``num_updates`` gradient updates on own samples.
+
+        Args:
+            *args: Training data of RLlib's own call; not used.
+            timesteps: Passed to RLlib's schedules.
+            num_updates: Gradient updates to run.
+            fragments: Lists of ``SingleAgentEpisode``, or references to such lists.
+            **kwargs: Ignored.
+        Returns:
+            Reduced metrics, means over the updates of this call.
+        Raises:
+            FloatingPointError: If the loss was not finite.
+        """
+        self.before_gradient_based_update(timesteps=timesteps or {})
+        for item in fragments:
+            self.store(ray.get(item) if isinstance(item, ray.ObjectRef) else item)
+        sums: dict[str, Tensor] = {}
+        for _ in range(num_updates):
+            fwd_out, _, _ = self._update({DEFAULT_MODULE_ID: self._next_batch()})
+            self.num_updates += 1
+            self.flow_module.update_target_critics(self.config.tau)
+            out = fwd_out[DEFAULT_MODULE_ID]
+            for name, value in (out[LOSSES] | out[METRICS]).items():
+                value = value.detach()
+                sums[name] = sums[name] + value if name in sums else value
+        # Without this, env-runners take the weights for the ones they have.
+        self._weights_seq_no += 1
+        if num_updates:
+            self._log_means(sums, num_updates)
+        self.after_gradient_based_update(timesteps=timesteps or {})
+        reduced: dict[str, Any] = self.metrics.reduce()
+        return reduced
+
+    def store(self, episodes: Sequence[SingleAgentEpisode]) -> None:
+        """Append episode fragments to the replay.
+
+        Args:
+            episodes: As env-runners return them, actions in [-1, 1].
+        """
+        for episode in episodes:
+            if len(episode) == 0:
+                continue
+            num = len(episode)
+            self.replay.add_fragment(
+                episode.id_,
+                np.asarray(episode.get_observations()),
+                np.asarray(episode.get_actions()).reshape(num, -1),
+                np.asarray(episode.get_rewards()),
+                terminated=episode.is_terminated,
+                done=episode.is_done,
+            )
+
+    def compute_loss_for_module(
+        self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
+    ) -> Tensor:
+        """Sum of the loss terms that ``forward_train`` computed."""
+        total: Tensor = torch.stack(list(fwd_out[LOSSES].values())).sum()
+        return total
+
+    def _next_batch(self) -> dict[str, Any]:
+        config = self.config
+        factor = flow.interval_factor(
+            self.num_updates, config.diagonal_warmup_updates, config.interval_anneal_end
+        )
+        return {
+            WINDOWS: self.replay.sample(
+                config.train_batch_size_per_learner, config.horizon_length, self.generator
+            ),
+            CONTEXT: UpdateContext(
+                settings=self.settings,
+                online=self.online,
+                interval_factor=factor,
+                condition=config.conditioning_axis
+                and self.num_updates >= config.conditioning_start,
+                generator=self.generator,
+                global_mean=self._global_mean,
+            ),
+        }
+
+    def _global_mean(self, value: Tensor) -> Tensor:
+        if not self.distributed:
+            return value
+        value = value.detach().clone()
+        torch.distributed.all_reduce(value)
+        return value / torch.distributed.get_world_size()
+
+    def _log_means(self, sums: dict[str, Tensor], num_updates: int) -> None:
+        # One transfer from the device for the whole call.
+        values = (torch.stack(list(sums.values())) / num_updates).tolist()
+        means = dict(zip(sums, values, strict=True))
+        bad = [name for name, value in means.items() if not math.isfinite(value)]
+        if bad:
+            raise FloatingPointError(
+                f"{bad[0]} is not finite at update {self.num_updates}: training diverged. Lower "
+                "lr, or look for extreme rewards or observations in the data "
+                "(rllib data info FILE)."
+            )
+        means["interval_factor"] = flow.interval_factor(
+            self.num_updates, self.config.diagonal_warmup_updates, self.config.interval_anneal_end
+        )
+        means["replay_size"] = len(self.replay)
+        self.metrics.log_dict(means, key=DEFAULT_MODULE_ID, window=1)
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """RLlib's state, and replay, counters and the noise generator."""
+        state: dict[str, Any] = super().get_state(
+            components, not_components=not_components, **kwargs
+        )
+        if self._check_component(LEARNER_STATE, components, not_components):
+            state[LEARNER_STATE] = {
+                "num_updates": self.num_updates,
+                "online": self.online,
+                "generator": self.generator.get_state().numpy(),
+                "dataset_fingerprint": self.dataset_fingerprint,
+                "replay": self.replay.get_state(),
+            }
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restore what ``get_state`` gave.
+
+        Raises:
+            ValueError: If this run's dataset is not the one of the checkpoint.
+        """
+        super().set_state(state)
+        own = state.get(LEARNER_STATE)
+        if own is None:
+            return
+        if own["dataset_fingerprint"] != self.dataset_fingerprint:
+            raise ValueError(
+                "the checkpoint was trained on another dataset (fingerprint "
+                f"{own['dataset_fingerprint'][:12]}, here {self.dataset_fingerprint[:12]}): "
+                "resume with the same --dataset."
+            )
+        self.num_updates = own["num_updates"]
+        self.online = own["online"]
+        if not self.distributed:
+            self.generator.set_state(torch.from_numpy(np.array(own["generator"])))
+        self.replay.set_state(own["replay"])
+        self.replay.forget_open_episodes()
