@@ -1,0 +1,1 @@
+"""Acting in environments: action chunks, callbacks, evaluation."""
