@@ -1,0 +1,411 @@
+"""The config that the four methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, TypeAlias
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.connectors.env_to_module import FlattenObservations
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+from rllib_fmq.algorithms.validation import validate_config
+from rllib_fmq.flow.selection import SelectorSettings
+from rllib_fmq.learner.flow_map_learner import FlowMapLearner
+from rllib_fmq.nn.flow_map_module import FlowMapModule, selector_dict
+from rllib_fmq.nn.objectives import LossSettings, OnlineObjective
+from rllib_fmq.rollout.callbacks import SuccessCallback
+from rllib_fmq.rollout.chunking import PlanRequest, PopChunk
+from rllib_fmq.rollout.evaluation import evaluate_on_runners
+
+SelectorChoice: TypeAlias = str | Mapping[str, Any]
+"""A selector's name, or a dict with ``kind`` and any field of ``SelectorSettings``."""
+
+
+class FlowMapConfig(AlgorithmConfig):
+    """Settings of FMQ, QGBS, MVP and QC; defaults are the paper's.
+
+    Example:
+        >>> config = (
+        ...     FMQConfig()
+        ...     .environment("cube-single-play-singletask-task2-v0")
+        ...     .offline_data(dataset="cube-single-play-v0.npz")
+        ...     .training(eta=1.0, beta=0.3)
+        ...     .phases(offline_updates=20_000, online_env_steps=20_000)
+        ... )
+        >>> algo = config.build_algo()
+    """
+
+    online_objective: OnlineObjective = "q_guidance"
+    """What the actor minimises online; fixed by the method."""
+
+    def __init__(self, algo_class: Any = None) -> None:
+        super().__init__(algo_class=algo_class)
+        # Q-guidance. eta: trust-region radius. beta: sensitivity to critic disagreement.
+        self.eta = 1.0
+        self.beta = 0.3
+        # kappa_1 and kappa_2 of Eq. 12 and 13.
+        self.grad_eps = 1e-8
+        self.disagreement_eps = 1e-8
+        # "eta" (Alg. 1) or "one" (Eq. 13 as printed): numerator of eta_eff.
+        self.radius_numerator = "eta"
+        # "first" (Q_1, Alg. 1) or "mean": critic whose gradient guides FMQ.
+        self.guidance_critic = "first"
+        # Weights of the offline losses during FMQ's online phase.
+        self.online_diagonal_weight = 0.0
+        self.online_distillation_weight = 0.0
+
+        # Offline actor loss: diagonal + lambda_sd * ("esd" | "lsd" | "psd").
+        self.lambda_sd = 1.0
+        self.distillation = "esd"
+        # Which side of LSD and PSD carries the gradient: "jump" or "composition".
+        self.distillation_student = "jump"
+        # Updates before self-distillation starts, and at which the interval is full.
+        self.diagonal_warmup_updates = 5_000
+        self.interval_anneal_end = 50_000
+        # MVP's extra conditioning axis (t_c, a_c): on or off, from which update, P(t_c = 0).
+        self.conditioning_axis = False
+        self.conditioning_start = 10_000
+        self.conditioning_zero_prob = 0.5
+
+        # Steps in an action chunk (H).
+        self.horizon_length = 5
+        # Selectors: "sample" | "best_of_n" | "euler" | "qgbs", or a dict of SelectorSettings.
+        self.collection_selector: SelectorChoice = "best_of_n"
+        self.target_selector: SelectorChoice = "best_of_n"
+        self.evaluation_selector: SelectorChoice = "best_of_n"
+        # N of best-of-N; the two others default to it.
+        self.num_candidates = 32
+        self.target_num_candidates: int | None = None
+        self.collection_num_candidates: int | None = None
+        # QC's integrator.
+        self.euler_steps = 10
+        # QGBS: M, K, B, its own radius, rho, and "jump" (Alg. 2) or "euler" completion.
+        self.beam_width = 4
+        self.search_iters = 1
+        self.branches = 4
+        self.qgbs_eta = 0.3
+        self.snr = 1.5
+        self.qgbs_completion = "jump"
+
+        # "min" (clipped double Q) or "mean" over the target critics, over the critics that
+        # score the target's candidates, and over those that score candidates when acting.
+        self.target_aggregation = "min"
+        self.target_scoring = "mean"
+        self.scoring = "min"
+
+        # Networks (Table 6).
+        self.actor_hidden: Sequence[int] = (512, 512, 512, 512)
+        self.critic_hidden: Sequence[int] = (512, 512, 512, 512)
+        self.num_critics = 2
+        self.time_embedding_dim = 64
+        # "tanh" (the paper's form) or "none" (exact; differs by < 1e-3, faster on CPUs).
+        self.gelu = "tanh"
+
+        # Optimisation (Table 6).
+        self.gamma = 0.99
+        self.tau = 0.005
+        self.lr = 3e-4
+        self.train_batch_size_per_learner = 256
+        self.replay_capacity = 2_000_000
+        # Whether Adam's moments start anew at the offline-online switch.
+        self.reset_optimizer_online = False
+
+        # Data: path of a dataset, "auto", or None; and where "auto" looks first.
+        self.dataset: str | None = "auto"
+        self.dataset_dir: str | None = None
+
+        # Phases.
+        self.offline_updates = 1_000_000
+        self.online_env_steps = 1_000_000
+        self.updates_per_iteration = 1_000
+        self.utd_ratio = 1.0
+        self.learning_starts = 5_000
+        self.initial_checkpoint: str | None = None
+
+        # Evaluation: episode k starts from seed evaluation_seed + k.
+        self.evaluation_seed = 1_000_000_000
+        self.evaluation_duration: int | str = 50
+        self.evaluation_duration_unit = "episodes"
+        self.custom_evaluation_function = evaluate_on_runners
+        self.callbacks_class: Any = SuccessCallback
+
+        # Environment steps of each environment between two rounds of updates.
+        self.rollout_fragment_length = 50
+        # The learner makes its own finite check, once a call instead of twice a parameter.
+        self.torch_skip_nan_gradients = True
+        self.torch_ddp_kwargs = {"broadcast_buffers": False}
+
+    def training(
+        self,
+        *,
+        eta: float = NotProvided,
+        beta: float = NotProvided,
+        grad_eps: float = NotProvided,
+        disagreement_eps: float = NotProvided,
+        radius_numerator: str = NotProvided,
+        guidance_critic: str = NotProvided,
+        online_diagonal_weight: float = NotProvided,
+        online_distillation_weight: float = NotProvided,
+        lambda_sd: float = NotProvided,
+        distillation: str = NotProvided,
+        distillation_student: str = NotProvided,
+        diagonal_warmup_updates: int = NotProvided,
+        interval_anneal_end: int = NotProvided,
+        conditioning_axis: bool = NotProvided,
+        conditioning_start: int = NotProvided,
+        conditioning_zero_prob: float = NotProvided,
+        horizon_length: int = NotProvided,
+        collection_selector: SelectorChoice = NotProvided,
+        target_selector: SelectorChoice = NotProvided,
+        num_candidates: int = NotProvided,
+        target_num_candidates: int | None = NotProvided,
+        collection_num_candidates: int | None = NotProvided,
+        euler_steps: int = NotProvided,
+        beam_width: int = NotProvided,
+        search_iters: int = NotProvided,
+        branches: int = NotProvided,
+        qgbs_eta: float = NotProvided,
+        snr: float = NotProvided,
+        qgbs_completion: str = NotProvided,
+        target_aggregation: str = NotProvided,
+        target_scoring: str = NotProvided,
+        scoring: str = NotProvided,
+        actor_hidden: Sequence[int] = NotProvided,
+        critic_hidden: Sequence[int] = NotProvided,
+        num_critics: int = NotProvided,
+        time_embedding_dim: int = NotProvided,
+        gelu: str = NotProvided,
+        tau: float = NotProvided,
+        replay_capacity: int = NotProvided,
+        reset_optimizer_online: bool = NotProvided,
+        **kwargs: Any,
+    ) -> FlowMapConfig:
+        """Set what is trained and how; see docs/CONFIG.md for each key.
+
+        Args:
+            eta: Trust-region radius of FMQ, >= 0, in action units.
+            beta: Sensitivity of the radius to critic disagreement, >= 0.
+            grad_eps: kappa_1, > 0.
+            disagreement_eps: kappa_2, > 0.
+            radius_numerator: "eta" or "one".
+            guidance_critic: "first" or "mean".
+            online_diagonal_weight: Weight of the diagonal loss in FMQ's online phase, >= 0.
+            online_distillation_weight: The same of the self-distillation loss.
+            lambda_sd: Weight of self-distillation, >= 0.
+            distillation: "esd", "lsd" or "psd".
+            distillation_student: "jump" or "composition".
+            diagonal_warmup_updates: Updates on the diagonal only.
+            interval_anneal_end: Update at which the interval is full.
+            conditioning_axis: MVP's (t_c, a_c), MVP only.
+            conditioning_start: Update from which it is trained.
+            conditioning_zero_prob: P(t_c = 0).
+            horizon_length: H, primitive steps in a chunk, >= 1.
+            collection_selector: How online data are collected.
+            target_selector: How the critic target's action is chosen.
+            num_candidates: N of best-of-N, >= 1.
+            target_num_candidates: N in the critic target; None: ``num_candidates``.
+            collection_num_candidates: N in collection; None: ``num_candidates``.
+            euler_steps: Steps of "euler".
+            beam_width: M of QGBS.
+            search_iters: K of QGBS.
+            branches: B of QGBS.
+            qgbs_eta: Radius of QGBS's step.
+            snr: rho of QGBS, > 0.
+            qgbs_completion: "jump" or "euler".
+            target_aggregation: "min" or "mean" over target critics.
+            target_scoring: "min" or "mean", scoring the target's candidates.
+            scoring: "min" or "mean", scoring candidates when acting.
+            actor_hidden: Widths of the actor.
+            critic_hidden: Widths of the critics.
+            num_critics: Size of the ensemble, >= 2 where beta > 0.
+            time_embedding_dim: Features of a flow time, even.
+            gelu: "tanh" or "none" (exact).
+            tau: Polyak coefficient in (0, 1].
+            replay_capacity: Transitions at most, offline ones included.
+            reset_optimizer_online: Clear Adam's moments at the switch.
+            **kwargs: RLlib's own keys: gamma, lr, train_batch_size_per_learner, ...
+        Returns:
+            This config.
+        """
+        own = {k: v for k, v in locals().items() if k not in ("self", "kwargs", "__class__")}
+        super().training(**kwargs)
+        return self._set(own)
+
+    def offline_data(
+        self,
+        *,
+        dataset: str | None = NotProvided,
+        dataset_dir: str | None = NotProvided,
+        **kwargs: Any,
+    ) -> FlowMapConfig:
+        """Name the dataset.
+
+        Args:
+            dataset: Path of a file; "auto" for the environment's own (a local file, else a
+                download); None for no dataset.
+            dataset_dir: Where "auto" looks before ``$RLLIB_FMQ_DATA_DIR`` and
+                ``~/.ogbench/data``.
+            **kwargs: RLlib's own keys.
+        Returns:
+            This config.
+        """
+        super().offline_data(**kwargs)
+        return self._set({"dataset": dataset, "dataset_dir": dataset_dir})
+
+    def phases(
+        self,
+        *,
+        offline_updates: int = NotProvided,
+        online_env_steps: int = NotProvided,
+        updates_per_iteration: int = NotProvided,
+        utd_ratio: float = NotProvided,
+        learning_starts: int = NotProvided,
+        initial_checkpoint: str | None = NotProvided,
+    ) -> FlowMapConfig:
+        """Set how long each phase lasts.
+
+        Args:
+            offline_updates: Gradient updates on the dataset; 0 for an online-only run.
+            online_env_steps: Primitive environment steps; 0 for an offline-only run.
+            updates_per_iteration: Updates in one ``train()`` call; online, the environment
+                steps of one call are this over ``utd_ratio``.
+            utd_ratio: Gradient updates an environment step, > 0.
+            learning_starts: Online environment steps before the first online update.
+            initial_checkpoint: Checkpoint of any of the four methods whose networks and
+                optimiser this run starts from; the offline phase then counts as done.
+        Returns:
+            This config.
+        """
+        return self._set({k: v for k, v in locals().items() if k != "self"})
+
+    def evaluation(
+        self,
+        *,
+        evaluation_selector: SelectorChoice = NotProvided,
+        evaluation_seed: int = NotProvided,
+        **kwargs: Any,
+    ) -> FlowMapConfig:
+        """Set evaluation: exactly ``evaluation_duration`` episodes on fixed, unseen seeds.
+
+        Args:
+            evaluation_selector: How actions are chosen in evaluation.
+            evaluation_seed: Episode k is reset with this plus k.
+            **kwargs: RLlib's own keys (``evaluation_interval``, ``evaluation_duration``,
+                ``evaluation_num_env_runners``, ``evaluation_parallel_to_training``, ...).
+        Returns:
+            This config.
+        """
+        super().evaluation(**kwargs)
+        return self._set(
+            {"evaluation_selector": evaluation_selector, "evaluation_seed": evaluation_seed}
+        )
+
+    def selector(self, use: str) -> SelectorSettings:
+        """Resolve the selector of one use.
+
+        Args:
+            use: "collection", "target" or "evaluation".
+        Returns:
+            The selector's settings, with this config's numbers where the choice is a name.
+        Raises:
+            ValueError: For an unknown kind, field or number.
+        """
+        choice: SelectorChoice = getattr(self, f"{use}_selector")
+        candidates = getattr(self, f"{use}_num_candidates", None) or self.num_candidates
+        fields: dict[str, Any] = {
+            "num_candidates": candidates,
+            "euler_steps": self.euler_steps,
+            "beam_width": self.beam_width,
+            "search_iters": self.search_iters,
+            "branches": self.branches,
+            "eta": self.qgbs_eta,
+            "snr": self.snr,
+            "completion": self.qgbs_completion,
+            "grad_eps": self.grad_eps,
+        }
+        chosen = {"kind": choice} if isinstance(choice, str) else dict(choice)
+        unknown = set(chosen) - set(fields) - {"kind"}
+        if unknown or "kind" not in chosen:
+            raise ValueError(
+                f"{use}_selector={choice!r}: expected a name or a dict with 'kind' and any of "
+                f"{sorted(fields)}."
+            )
+        return SelectorSettings(**(fields | chosen))
+
+    def loss_settings(self) -> LossSettings:
+        """The numbers and choices of the losses."""
+        own = {"target_selector", "imitation_candidates"}
+        same_name = {
+            f.name: getattr(self, f.name) for f in fields(LossSettings) if f.name not in own
+        }
+        return LossSettings(
+            target_selector=self.selector("target"),
+            imitation_candidates=self.num_candidates,
+            **same_name,
+        )
+
+    def online_steps_per_round(self) -> int:
+        """Environment steps collected between two rounds of updates."""
+        steps: int = (
+            self.get_rollout_fragment_length()
+            * self.num_envs_per_env_runner
+            * max(1, self.num_env_runners)
+        )
+        return steps
+
+    def validate(self) -> None:
+        """Refuse unknown keys and contradictory settings.
+
+        Raises:
+            ValueError: Names the key, its value, what was expected, and what to do.
+        """
+        super().validate()
+        validate_config(self)
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """``FlowMapModule``."""
+        return RLModuleSpec(module_class=FlowMapModule)
+
+    def get_default_learner_class(self) -> type[FlowMapLearner]:
+        """``FlowMapLearner``."""
+        return FlowMapLearner
+
+    @property
+    def _model_config_auto_includes(self) -> dict[str, Any]:
+        included: dict[str, Any] = super()._model_config_auto_includes | {
+            "horizon_length": self.horizon_length,
+            "scoring": self.scoring,
+            "actor_hidden": tuple(self.actor_hidden),
+            "critic_hidden": tuple(self.critic_hidden),
+            "num_critics": self.num_critics,
+            "time_embedding_dim": self.time_embedding_dim,
+            "gelu": self.gelu,
+            "conditioning_axis": self.conditioning_axis,
+            "collection_selector": selector_dict(self.selector("collection")),
+            "evaluation_selector": selector_dict(self.selector("evaluation")),
+        }
+        return included
+
+    def build_env_to_module_connector(
+        self, env: Any = None, spaces: Any = None, device: Any = None
+    ) -> Any:
+        """RLlib's pipeline, Dict observations flattened first, plans requested last."""
+        pipeline = super().build_env_to_module_connector(env=env, spaces=spaces, device=device)
+        if hasattr(pipeline.input_observation_space, "spaces"):
+            pipeline.prepend(FlattenObservations())
+        pipeline.append(PlanRequest())
+        return pipeline
+
+    def build_module_to_env_connector(self, env: Any = None, spaces: Any = None) -> Any:
+        """RLlib's pipeline, chunks popped first."""
+        pipeline = super().build_module_to_env_connector(env=env, spaces=spaces)
+        pipeline.prepend(PopChunk())
+        return pipeline
+
+    def _set(self, values: Mapping[str, Any]) -> FlowMapConfig:
+        for key, value in values.items():
+            if value is not NotProvided:
+                setattr(self, key, value)
+        return self

@@ -1,0 +1,205 @@
+"""Checks of a config, before anything is started."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+from ray.tune.registry import ENV_CREATOR, _global_registry, register_env
+
+from rllib_fmq.flow.distillation import SELF_DISTILLATION_LOSSES
+from rllib_fmq.rollout.callbacks import SuccessCallback
+from rllib_fmq.tasks.registry import is_task, known_tasks, make_env
+
+if TYPE_CHECKING:
+    from rllib_fmq.algorithms.config import FlowMapConfig
+
+CHOICES = {
+    "distillation": tuple(SELF_DISTILLATION_LOSSES),
+    "distillation_student": ("jump", "composition"),
+    "radius_numerator": ("eta", "one"),
+    "guidance_critic": ("first", "mean"),
+    "target_aggregation": ("min", "mean"),
+    "target_scoring": ("min", "mean"),
+    "scoring": ("min", "mean"),
+    "qgbs_completion": ("jump", "euler"),
+    "gelu": ("tanh", "none"),
+}
+AT_LEAST: dict[str, float] = {
+    "eta": 0.0,
+    "beta": 0.0,
+    "lambda_sd": 0.0,
+    "online_diagonal_weight": 0.0,
+    "online_distillation_weight": 0.0,
+    "diagonal_warmup_updates": 0,
+    "conditioning_start": 0,
+    "horizon_length": 1,
+    "num_critics": 1,
+    "replay_capacity": 1,
+    "offline_updates": 0,
+    "online_env_steps": 0,
+    "updates_per_iteration": 1,
+    "learning_starts": 0,
+    "evaluation_seed": 0,
+    "train_batch_size_per_learner": 1,
+}
+LARGEST_TRAINING_SEED = 1_000_000
+"""RLlib seeds a training runner's environments with seed + its index + the env's index."""
+
+
+def validate_config(config: FlowMapConfig) -> None:
+    """Refuse unknown keys and contradictory settings; make the environment known to RLlib.
+
+    Args:
+        config: After RLlib's own checks.
+    Raises:
+        ValueError: Names the key, its value, what was expected, and what to do.
+    """
+    _check_unknown_keys(config)
+    _check_numbers(config)
+    _check_phases(config)
+    _check_method(config)
+    _check_rllib_settings(config)
+    _check_environment(config)
+    callbacks = config.callbacks_class
+    given = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
+    if not any(isinstance(c, type) and issubclass(c, SuccessCallback) for c in given):
+        config.callbacks_class = [SuccessCallback, *given]
+
+
+def suggest(name: str, known: Any) -> str:
+    """The clause " Did you mean ...?", or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def _check_unknown_keys(config: FlowMapConfig) -> None:
+    # RLlib itself leaves the key "class" behind when it copies a config.
+    known = {key for key in vars(type(config)()) if not key.startswith("_")} | {"class"}
+    for key in vars(config):
+        if not key.startswith("_") and key not in known:
+            raise ValueError(
+                f"{config.algo_class.__name__ if config.algo_class else 'config'} has no key "
+                f"{key!r}.{suggest(key, known)}"
+            )
+
+
+def _check_numbers(config: FlowMapConfig) -> None:
+    for key, allowed in CHOICES.items():
+        value = getattr(config, key)
+        if value not in allowed:
+            raise ValueError(
+                f"{key}={value!r}: choose one of {allowed}.{suggest(str(value), allowed)}"
+            )
+    for key, least in AT_LEAST.items():
+        value = getattr(config, key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
+            raise ValueError(f"{key}={value!r}: must be a number >= {least}.")
+    for key in ("grad_eps", "disagreement_eps", "utd_ratio"):
+        if not getattr(config, key) > 0:
+            raise ValueError(f"{key}={getattr(config, key)!r}: must be > 0.")
+    for key in ("gamma", "tau"):
+        if not 0 < getattr(config, key) <= 1:
+            raise ValueError(f"{key}={getattr(config, key)!r}: must lie in (0, 1].")
+    if not 0 <= config.conditioning_zero_prob <= 1:
+        raise ValueError(
+            f"conditioning_zero_prob={config.conditioning_zero_prob!r}: must lie in [0, 1]."
+        )
+    if config.interval_anneal_end < config.diagonal_warmup_updates:
+        raise ValueError(
+            f"interval_anneal_end={config.interval_anneal_end} lies before "
+            f"diagonal_warmup_updates={config.diagonal_warmup_updates}: choose a later end."
+        )
+    for key in ("actor_hidden", "critic_hidden"):
+        widths = getattr(config, key)
+        if not widths or any(not isinstance(w, int) or w < 1 for w in widths):
+            raise ValueError(f"{key}={widths!r}: expected a list of widths such as (512, 512).")
+    for use in ("collection", "target", "evaluation"):
+        config.selector(use)
+
+
+def _check_phases(config: FlowMapConfig) -> None:
+    if not config.offline_updates and not config.online_env_steps:
+        raise ValueError(
+            "offline_updates=0 and online_env_steps=0: nothing to train. Set at least one in "
+            ".phases(...)."
+        )
+    if config.offline_updates and config.dataset is None:
+        raise ValueError(
+            f"offline_updates={config.offline_updates} but dataset=None: name a dataset in "
+            ".offline_data(dataset=...), or set offline_updates=0."
+        )
+    if config.initial_checkpoint and config.offline_updates:
+        raise ValueError(
+            f"initial_checkpoint={config.initial_checkpoint!r} together with "
+            f"offline_updates={config.offline_updates}: the checkpoint stands for the offline "
+            "phase, so set offline_updates=0."
+        )
+    if not config.offline_updates and not config.initial_checkpoint:
+        raise ValueError(
+            "an online-only run (offline_updates=0) starts from a trained policy: name it in "
+            ".phases(initial_checkpoint=...), or set offline_updates > 0."
+        )
+    if config.initial_checkpoint and not os.path.isdir(config.initial_checkpoint):
+        raise ValueError(
+            f"initial_checkpoint={config.initial_checkpoint!r}: no such folder. Give the folder "
+            "that holds algorithm_state.pkl or learner_group/."
+        )
+
+
+def _check_method(config: FlowMapConfig) -> None:
+    if config.online_objective == "q_guidance" and config.beta > 0 and config.num_critics < 2:
+        raise ValueError(
+            f"num_critics={config.num_critics} with beta={config.beta}: the adaptive radius "
+            "compares critics, so use num_critics >= 2 or beta=0."
+        )
+    if config.conditioning_axis and config.online_objective != "generate_and_select":
+        raise ValueError("conditioning_axis=True belongs to MVP: use algo MVP or leave it off.")
+
+
+def _check_rllib_settings(config: FlowMapConfig) -> None:
+    required: dict[str, Any] = {
+        "framework_str": "torch",
+        "enable_rl_module_and_learner": True,
+        "enable_env_runner_and_connector_v2": True,
+        "normalize_actions": True,
+        "evaluation_duration_unit": "episodes",
+    }
+    if not config.in_evaluation:  # RLlib itself asks evaluation for complete episodes
+        required["batch_mode"] = "truncate_episodes"
+    for key, value in required.items():
+        if getattr(config, key) != value:
+            raise ValueError(f"{key}={getattr(config, key)!r}: this algorithm needs {value!r}.")
+    if config.evaluation_duration == "auto":
+        raise ValueError("evaluation_duration='auto': give a number of episodes, such as 50.")
+    if config.seed is not None and not 0 <= config.seed < LARGEST_TRAINING_SEED:
+        raise ValueError(
+            f"seed={config.seed}: must lie in [0, {LARGEST_TRAINING_SEED}), so that training and "
+            "evaluation never share an environment seed."
+        )
+    if config.evaluation_seed < 2 * LARGEST_TRAINING_SEED:
+        raise ValueError(
+            f"evaluation_seed={config.evaluation_seed}: must be >= {2 * LARGEST_TRAINING_SEED}; "
+            "smaller seeds may occur in training."
+        )
+
+
+def _check_environment(config: FlowMapConfig) -> None:
+    env = config.env
+    if env is None:
+        raise ValueError("no environment: set .environment(env=...), such as a task name.")
+    if not isinstance(env, str):
+        return
+    if is_task(env):
+        if not _global_registry.contains(ENV_CREATOR, env):
+            register_env(env, lambda context: make_env(env, **dict(context)))
+        return
+    known = env in gym.registry or _global_registry.contains(ENV_CREATOR, env)
+    # "module:id" and "package.module.Class" are resolved by Gymnasium and RLlib.
+    if not known and ":" not in env and "." not in env:
+        raise ValueError(
+            f"unknown environment {env!r}.{suggest(env, [*known_tasks(), *gym.registry])} "
+            "Register it with ray.tune.register_env, or give a Gymnasium id."
+        )
