@@ -59,3 +59,12 @@ def ray_session() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def two_modes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dataset of ``tests.problems.TwoModes``, whose environment this registers."""
+    from tests.problems import register_problems, write_two_modes
+
+    register_problems()
+    return write_two_modes(tmp_path_factory.mktemp("two_modes") / "two-modes.npz")

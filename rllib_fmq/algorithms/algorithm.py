@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Collection
 from typing import Any
 
 import ray
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.core import COMPONENT_LEARNER_GROUP
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     ENV_RUNNER_SAMPLING_TIMER,
@@ -19,6 +17,7 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
+from rllib_fmq.learner.initial_checkpoint import read_initial_state
 from rllib_fmq.rollout.sampling import sample_round
 
 ALGORITHM_STATE = "flow_map"
@@ -39,10 +38,9 @@ class FlowMapAlgorithm(Algorithm):
         self.num_online_updates = 0
         self.num_online_env_steps = 0
         self._online = False
-        self._ended_offline_phase = False
         super().setup(config)
         if self.config.initial_checkpoint:
-            self._load_initial_checkpoint(pathlib.Path(self.config.initial_checkpoint))
+            self._load_initial_checkpoint(self.config.initial_checkpoint)
 
     @property
     def phase(self) -> str:
@@ -135,14 +133,16 @@ class FlowMapAlgorithm(Algorithm):
                 from_worker_or_learner_group=self.learner_group, inference_only=True
             )
 
-    def _load_initial_checkpoint(self, path: pathlib.Path) -> None:
-        """Networks, targets, reference, optimiser and update count, but no replay rows."""
-        folder = (
-            path / COMPONENT_LEARNER_GROUP if (path / COMPONENT_LEARNER_GROUP).is_dir() else path
+    def _load_initial_checkpoint(self, path: str) -> None:
+        initial = read_initial_state(path)
+        # Put once; a closure over the arrays would travel to every learner by itself.
+        reference = ray.put(initial)
+        results = self.learner_group.foreach_learner(
+            lambda learner: learner.start_from(ray.get(reference))
         )
-        self.learner_group.restore_from_path(str(folder.resolve()))
-        states = self.learner_group.foreach_learner(lambda learner: learner.num_updates)
-        self.num_updates = next(iter(states)).get()
+        for result in results:
+            result.get()
+        self.num_updates = initial.num_updates
         self._sync_weights()
 
     def get_state(

@@ -15,6 +15,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from torch import Tensor
 
 from rllib_fmq import flow
+from rllib_fmq.learner.initial_checkpoint import InitialState
 from rllib_fmq.learner.loading import load_replay
 from rllib_fmq.nn.flow_map_module import CONTEXT, LOSSES, METRICS, WINDOWS, FlowMapModule
 from rllib_fmq.nn.objectives import LossSettings, UpdateContext
@@ -44,9 +45,12 @@ class FlowMapLearner(TorchLearner):
         self.generator = torch.Generator(self._device).manual_seed(
             (config.seed or 0) + RANK_STRIDE * (rank + 1)
         )
+        self._load_replay()
+
+    def _load_replay(self) -> None:
         module = self.flow_module
         self.replay, self.dataset_fingerprint = load_replay(
-            config,
+            self.config,
             observation_space=module.observation_space,
             action_space=module.action_space,
             device=self._device,
@@ -78,6 +82,24 @@ class FlowMapLearner(TorchLearner):
             for optimizer in self._named_optimizers.values():
                 optimizer.state.clear()
         self.online = True
+
+    def start_from(self, initial: InitialState) -> None:
+        """Take over another run's networks, optimiser moments and update count.
+
+        Args:
+            initial: From ``read_initial_state``.
+        Raises:
+            ValueError: If the networks have other sizes.
+        """
+        try:
+            self.flow_module.set_state(initial.module)
+        except RuntimeError as error:
+            raise ValueError(
+                "initial_checkpoint has networks of other sizes than this run: use its "
+                f"actor_hidden, critic_hidden and horizon_length. ({error})"
+            ) from error
+        self._set_optimizer_state(initial.optimizer)
+        self.num_updates = initial.num_updates
 
     def update(
         self,
@@ -231,5 +253,7 @@ class FlowMapLearner(TorchLearner):
         self.online = own["online"]
         if not self.distributed:
             self.generator.set_state(torch.from_numpy(np.array(own["generator"])))
+        if self.replay.num_online:
+            self._load_replay()
         self.replay.set_state(own["replay"])
         self.replay.forget_open_episodes()

@@ -224,15 +224,25 @@ class ReplayTable:
         """Put saved online rows behind the offline rows that are already here.
 
         Raises:
-            ValueError: If this table has other offline rows or another capacity.
+            ValueError: If this table has other offline rows or another capacity, or has
+                already been written to online, which may have replaced offline rows.
         """
-        for name in ("num_offline", "capacity"):
-            if state[name] != getattr(self, name):
-                raise ValueError(
-                    f"the checkpoint's replay has {name}={state[name]}, this run "
-                    f"{getattr(self, name)}: resume with the same dataset, replay_capacity and "
-                    "online_env_steps."
-                )
+        if self.num_online:
+            raise ValueError(
+                f"this replay already holds {self.num_online} online transitions: restore into a "
+                "fresh one, filled with the offline data only."
+            )
+        fits = max(state["num_added"], state["num_offline"]) <= min(
+            self.capacity, state["capacity"]
+        )
+        if state["num_offline"] != self.num_offline or not (
+            fits or state["capacity"] == self.capacity
+        ):
+            raise ValueError(
+                f"the checkpoint's replay has {state['num_offline']} offline rows and room for "
+                f"{state['capacity']}, this run {self.num_offline} and {self.capacity}: resume "
+                "with the same dataset, replay_capacity and online_env_steps."
+            )
         first = max(self.num_offline, state["num_added"] - self.capacity)
         rows = np.arange(first, state["num_added"]) % self.capacity
         for row in rows.tolist():
