@@ -16,6 +16,7 @@ from ray.rllib.utils.metrics import (
     SYNCH_WORKER_WEIGHTS_TIMER,
     TIMERS,
 )
+from ray.tune.result import SHOULD_CHECKPOINT
 
 from rllib_fmq.learner.initial_checkpoint import read_initial_state
 from rllib_fmq.rollout.sampling import sample_round
@@ -79,6 +80,9 @@ class FlowMapAlgorithm(Algorithm):
                 "done": self.phase == FINISHED,
             }
         )
+        if self.phase != phase:
+            # The policy that a phase ended with is kept: other runs may start from it.
+            result[SHOULD_CHECKPOINT] = True
         return result
 
     def _offline_iteration(self) -> None:

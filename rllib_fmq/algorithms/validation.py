@@ -62,7 +62,7 @@ def validate_config(config: FlowMapConfig) -> None:
     _check_phases(config)
     _check_method(config)
     _check_rllib_settings(config)
-    _check_environment(config)
+    check_environment(config)
     callbacks = config.callbacks_class
     given = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
     if not any(isinstance(c, type) and issubclass(c, SuccessCallback) for c in given):
@@ -186,7 +186,7 @@ def _check_rllib_settings(config: FlowMapConfig) -> None:
         )
 
 
-def _check_environment(config: FlowMapConfig) -> None:
+def check_environment(config: FlowMapConfig) -> None:
     env = config.env
     if env is None:
         raise ValueError("no environment: set .environment(env=...), such as a task name.")

@@ -118,7 +118,7 @@ class FlowMapLearner(TorchLearner):
             fragments: Lists of ``SingleAgentEpisode``, or references to such lists.
             **kwargs: Ignored.
         Returns:
-            Reduced metrics, means over the updates of this call.
+            Reduced metrics: means over those updates of this call that had the term.
         Raises:
             FloatingPointError: If the loss was not finite.
         """
@@ -126,6 +126,7 @@ class FlowMapLearner(TorchLearner):
         for item in fragments:
             self.store(ray.get(item) if isinstance(item, ray.ObjectRef) else item)
         sums: dict[str, Tensor] = {}
+        counts: dict[str, int] = {}
         for _ in range(num_updates):
             fwd_out, _, _ = self._update({DEFAULT_MODULE_ID: self._next_batch()})
             self.num_updates += 1
@@ -134,10 +135,11 @@ class FlowMapLearner(TorchLearner):
             for name, value in (out[LOSSES] | out[METRICS]).items():
                 value = value.detach()
                 sums[name] = sums[name] + value if name in sums else value
+                counts[name] = counts.get(name, 0) + 1
         # Without this, env-runners take the weights for the ones they have.
         self._weights_seq_no += 1
         if num_updates:
-            self._log_means(sums, num_updates)
+            self._log_means(sums, counts)
         self.after_gradient_based_update(timesteps=timesteps or {})
         reduced: dict[str, Any] = self.metrics.reduce()
         return reduced
@@ -195,10 +197,10 @@ class FlowMapLearner(TorchLearner):
         torch.distributed.all_reduce(value)
         return value / torch.distributed.get_world_size()
 
-    def _log_means(self, sums: dict[str, Tensor], num_updates: int) -> None:
+    def _log_means(self, sums: dict[str, Tensor], counts: dict[str, int]) -> None:
         # One transfer from the device for the whole call.
-        values = (torch.stack(list(sums.values())) / num_updates).tolist()
-        means = dict(zip(sums, values, strict=True))
+        totals = torch.stack(list(sums.values())).tolist()
+        means = {name: total / counts[name] for name, total in zip(sums, totals, strict=True)}
         bad = [name for name, value in means.items() if not math.isfinite(value)]
         if bad:
             raise FloatingPointError(
@@ -209,8 +211,11 @@ class FlowMapLearner(TorchLearner):
         means["interval_factor"] = flow.interval_factor(
             self.num_updates, self.config.diagonal_warmup_updates, self.config.interval_anneal_end
         )
-        means["replay_size"] = len(self.replay)
         self.metrics.log_dict(means, key=DEFAULT_MODULE_ID, window=1)
+        # The newest, not the mean over an iteration's calls.
+        self.metrics.log_value(
+            (DEFAULT_MODULE_ID, "replay_size"), len(self.replay), reduce="max", window=1
+        )
 
     def get_state(
         self,

@@ -34,19 +34,22 @@ def load_replay(
         FileNotFoundError: If there is no such dataset.
         ValueError: If the dataset is broken or does not fit the environment.
     """
-    obs_dim, action_dim = observation_space.shape[0], int(np.prod(action_space.shape))
+    flat_actions = gym.spaces.Box(
+        action_space.low.ravel(), action_space.high.ravel(), dtype=np.float32
+    )
+    obs_dim, action_dim = observation_space.shape[0], flat_actions.shape[0]
     if config.dataset is None:
         capacity = min(config.replay_capacity, max(1, config.online_env_steps))
         return ReplayTable(capacity, obs_dim, action_dim, device), NO_DATASET
     table = load_dataset(config.dataset, str(config.env), data_dir=config.dataset_dir)
-    check_fits(table, observation_space, action_space)
+    check_fits(table, observation_space, flat_actions)
     # Room for one fragment more than the phase asks for: fragments end on whole rounds.
     wanted = table.num_steps + config.online_env_steps + config.online_steps_per_round()
     capacity = max(table.num_steps, min(config.replay_capacity, wanted))
     replay = ReplayTable(capacity, obs_dim, action_dim, device)
     replay.add_offline(
         table.obs,
-        scale_actions(table.actions, action_space.low.ravel(), action_space.high.ravel()),
+        scale_actions(table.actions, flat_actions.low, flat_actions.high),
         table.rewards,
         table.terminated,
         table.episode_end,

@@ -306,4 +306,5 @@ class ReplayTable:
         array = np.asarray(array)
         if array.dtype == np.float64:
             array = array.astype(np.float32)
-        return torch.as_tensor(np.ascontiguousarray(array), device=self.device)
+        # Arrays out of Ray's object store are read-only, of which torch warns.
+        return torch.as_tensor(np.require(array, requirements=("C", "W")), device=self.device)
