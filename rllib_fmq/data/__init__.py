@@ -1,0 +1,16 @@
+"""Datasets: one reader per format, one in-memory table."""
+
+from __future__ import annotations
+
+from rllib_fmq.data.loading import check_fits, load_dataset, scale_actions, unscale_actions
+from rllib_fmq.data.table import TransitionTable
+from rllib_fmq.data.transitions_npz import save_transitions
+
+__all__ = [
+    "TransitionTable",
+    "check_fits",
+    "load_dataset",
+    "save_transitions",
+    "scale_actions",
+    "unscale_actions",
+]

@@ -1,0 +1,224 @@
+"""Make datasets in OGBench's format with scripted policies, in parallel over Ray tasks.
+
+Every episode is a function of (seed, its number) alone: neither the number of workers nor the
+order in which episodes finish changes a byte, and a longer dataset begins with the shorter one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib.metadata
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from rllib_fmq._version import __version__
+from rllib_fmq.data.collect import EpisodeJob, run_job
+from rllib_fmq.data.families import generated_datasets, parse_generated
+from rllib_fmq.data.locate import data_dirs
+from rllib_fmq.data.npz import Arrays, write_npz
+
+_TRAIN, _VALIDATION = 0, 1
+
+
+def generate_dataset(
+    task: str,
+    out: str | Path | None = None,
+    *,
+    steps: int,
+    seed: int,
+    num_workers: int | None = None,
+    noise: float | None = None,
+    noise_smoothing: float = 0.5,
+    episode_steps: int | None = None,
+    val_fraction: float = 0.1,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Generate a dataset and its validation part, in OGBench's npz format.
+
+    Args:
+        task: Dataset name such as "cube-single-play-v0", or any single task on it.
+        out: File to write (NAME.npz; NAME-val.npz comes beside it), or a folder; None is the
+            first of $RLLIB_FMQ_DATA_DIR and ~/.ogbench/data.
+        steps: Transitions in the training part, > 0; the last episode is cut to fit.
+        seed: Seed, >= 0.
+        num_workers: Episodes recorded at the same time; None is every CPU that Ray has, 0 records
+            in this process, without Ray.
+        noise: Action noise; None is the official dataset's (play and noisy 0.1, point mazes 0.5).
+        noise_smoothing: Width, in steps, of the Gaussian that smooths the noise of play data.
+        episode_steps: Transitions an episode; None is the official dataset's (1000; 2000 in the
+            giant maze).
+        val_fraction: Size of the validation part relative to the training part, in [0, 1]; 0
+            writes none.
+        overwrite: Replace an existing file.
+        progress: Show a progress bar on standard error.
+    Returns:
+        The training file.
+    Raises:
+        ValueError: If an argument is out of range, or there is no scripted policy for the task.
+        FileExistsError: If the file exists and `overwrite` is off.
+    """
+    parsed = parse_generated(task)
+    if parsed is None:
+        names = generated_datasets()
+        close = difflib.get_close_matches(task, names, n=3) or names
+        raise ValueError(
+            f"no scripted policy makes a dataset for {task!r}; there is one for {', '.join(close)}"
+        )
+    name, recipe = parsed
+    noise = recipe.noise if noise is None else noise
+    episode_steps = recipe.episode_steps if episode_steps is None else episode_steps
+    _check(steps=(steps, 1), seed=(seed, 0), episode_steps=(episode_steps, 1))
+    _check(noise=(noise, 0), noise_smoothing=(noise_smoothing, 0), val_fraction=(val_fraction, 0))
+    _check(num_workers=(0 if num_workers is None else num_workers, 0))
+    if val_fraction > 1:
+        raise ValueError(f"val_fraction must be at most 1, got {val_fraction}")
+
+    train_path = _output(out, name.dataset)
+    val_path = train_path.with_name(f"{train_path.stem}-val.npz")
+    for path in (train_path, val_path):
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{path} exists; overwrite it explicitly, or name another file")
+
+    lengths = {
+        _TRAIN: _episode_lengths(steps, episode_steps),
+        _VALIDATION: _episode_lengths(round(steps * val_fraction), episode_steps),
+    }
+    jobs = [
+        EpisodeJob(name, recipe, length, seed, (part, number), noise, noise_smoothing)
+        for part in (_TRAIN, _VALIDATION)
+        for number, length in enumerate(lengths[part])
+    ]
+    episodes = dict(_record_all(jobs, num_workers, name.dataset, progress))
+    made = {
+        "by": f"rllib_fmq {__version__}",
+        "with": {package: importlib.metadata.version(package) for package in ("ogbench", "mujoco")},
+        "dataset": name.dataset,
+        "policy": recipe.policy,
+        "steps": steps,
+        "seed": seed,
+        "noise": noise,
+        "noise_smoothing": noise_smoothing,
+        "episode_steps": episode_steps,
+    }
+    files = {train_path: _assemble(episodes, _TRAIN, made)}
+    if lengths[_VALIDATION]:
+        # First into place, so that a training file never stands without it.
+        files = {val_path: _assemble(episodes, _VALIDATION, made), **files}
+    write_npz(files)
+    return train_path
+
+
+def _check(**bounds: tuple[float, float]) -> None:
+    for name, (value, least) in bounds.items():
+        if not value >= least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def _output(out: str | Path | None, dataset: str) -> Path:
+    if out is None:
+        return data_dirs()[0] / f"{dataset}.npz"
+    path = Path(out).expanduser()
+    if path.suffix == ".npz":
+        return path
+    if path.suffix and not path.is_dir():
+        raise ValueError(f"the output must be a folder or a file ending in .npz, got {str(out)!r}")
+    return path / f"{dataset}.npz"
+
+
+def _episode_lengths(steps: int, episode_steps: int) -> list[int]:
+    """Transitions of each episode: full ones, then what is left."""
+    full, rest = divmod(steps, episode_steps)
+    return [episode_steps] * full + ([rest] if rest else [])
+
+
+def _assemble(episodes: dict[tuple[int, int], Arrays], part: int, made: dict[str, Any]) -> Arrays:
+    chosen = [episodes[key] for key in sorted(episodes) if key[0] == part]
+    arrays: Arrays = {
+        name: np.concatenate([episode[name] for episode in chosen]) for name in chosen[0]
+    }
+    # OGBench reads only the members it knows; this one tells where the file is from.
+    arrays["generator"] = np.array(json.dumps({**made, "part": ("train", "val")[part]}))
+    return arrays
+
+
+def _record_all(
+    jobs: list[EpisodeJob], num_workers: int | None, title: str, progress: bool
+) -> Iterator[tuple[tuple[int, int], Arrays]]:
+    """Record all jobs, in any order, and report progress in transitions."""
+    bar = Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=10),  # all of it fits into 80 columns
+        MofNCompleteColumn(),
+        TextColumn("steps"),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not progress,
+    )
+    with bar:
+        shown = bar.add_task(title, total=sum(job.steps for job in jobs), speed="")
+        recorded = (
+            ((job, run_job(job)) for job in jobs)
+            if num_workers == 0
+            else _record_with_ray(jobs, num_workers)
+        )
+        for job, arrays in recorded:
+            bar.advance(shown, job.steps)
+            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
+            bar.update(shown, speed=f"{speed:.0f}/s" if speed else "")
+            yield job.key, arrays
+
+
+@contextlib.contextmanager
+def _ray_session(num_workers: int | None) -> Iterator[int]:
+    """The caller's Ray if there is one, else one of our own; yields the number of workers."""
+    own = not ray.is_initialized()
+    if own:
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(**quiet)
+        else:
+            ray.init("local", num_cpus=num_workers, include_dashboard=False, **quiet)
+    try:
+        yield num_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+    finally:
+        if own:
+            ray.shutdown()
+
+
+def _record_with_ray(
+    jobs: list[EpisodeJob], num_workers: int | None
+) -> Iterator[tuple[EpisodeJob, Arrays]]:
+    remote = ray.remote(num_cpus=1)(run_job)
+    with _ray_session(num_workers) as limit:
+        waiting = iter(jobs)
+        running: dict[Any, EpisodeJob] = {}
+        try:
+            while True:
+                for job in waiting:
+                    running[remote.remote(job)] = job
+                    if len(running) == limit:
+                        break
+                if not running:
+                    return
+                (done,), _ = ray.wait(list(running), num_returns=1)
+                yield running.pop(done), ray.get(done)
+        finally:
+            for reference in running:
+                ray.cancel(reference)
