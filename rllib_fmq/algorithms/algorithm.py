@@ -67,7 +67,8 @@ class FlowMapAlgorithm(Algorithm):
             and (self.iteration + 1) % self.config.evaluation_interval == 0
         )
         result: dict[str, Any] = super().step()
-        if self.config.evaluation_interval and self.phase != phase and not due:
+        outdated = not due or self.config.evaluation_parallel_to_training
+        if self.config.evaluation_interval and self.phase != phase and outdated:
             # A comparison of the phases needs the policy that the phase ended with.
             result.update(self._run_one_evaluation(parallel_train_future=None))
             due = True

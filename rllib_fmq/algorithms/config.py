@@ -7,7 +7,6 @@ from dataclasses import fields
 from typing import Any, TypeAlias
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
-from ray.rllib.connectors.env_to_module import FlattenObservations
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from rllib_fmq.algorithms.validation import validate_config
@@ -18,6 +17,7 @@ from rllib_fmq.nn.objectives import LossSettings, OnlineObjective
 from rllib_fmq.rollout.callbacks import SuccessCallback
 from rllib_fmq.rollout.chunking import PlanRequest, PopChunk
 from rllib_fmq.rollout.evaluation import evaluate_on_runners
+from rllib_fmq.rollout.flattening import FlattenAsGymnasium
 
 SelectorChoice: TypeAlias = str | Mapping[str, Any]
 """A selector's name, or a dict with ``kind`` and any field of ``SelectorSettings``."""
@@ -48,23 +48,23 @@ class FlowMapConfig(AlgorithmConfig):
         # kappa_1 and kappa_2 of Eq. 12 and 13.
         self.grad_eps = 1e-8
         self.disagreement_eps = 1e-8
-        # "eta" (Alg. 1) or "one" (Eq. 13 as printed): numerator of eta_eff.
+        # "eta" (Alg. 1) or "one" (Eq. 13 as printed): numerator of eta_eff (D12).
         self.radius_numerator = "eta"
-        # "first" (Q_1, Alg. 1) or "mean": critic whose gradient guides FMQ.
+        # "first" (Q_1, Alg. 1) or "mean": critic whose gradient guides FMQ (D13).
         self.guidance_critic = "first"
-        # Weights of the offline losses during FMQ's online phase.
+        # Weights of the offline losses during FMQ's online phase (D16).
         self.online_diagonal_weight = 0.0
         self.online_distillation_weight = 0.0
 
         # Offline actor loss: diagonal + lambda_sd * ("esd" | "lsd" | "psd").
         self.lambda_sd = 1.0
         self.distillation = "esd"
-        # Which side of LSD and PSD carries the gradient: "jump" or "composition".
+        # Which side of LSD and PSD carries the gradient: "jump" or "composition" (D6).
         self.distillation_student = "jump"
-        # Updates before self-distillation starts, and at which the interval is full.
+        # Updates before self-distillation starts, and at which the interval is full (D8).
         self.diagonal_warmup_updates = 5_000
         self.interval_anneal_end = 50_000
-        # MVP's extra conditioning axis (t_c, a_c): on or off, from which update, P(t_c = 0).
+        # MVP's extra conditioning axis (t_c, a_c; D7): on or off, from which update, P(t_c = 0).
         self.conditioning_axis = False
         self.conditioning_start = 10_000
         self.conditioning_zero_prob = 0.5
@@ -72,6 +72,7 @@ class FlowMapConfig(AlgorithmConfig):
         # Steps in an action chunk (H).
         self.horizon_length = 5
         # Selectors: "sample" | "best_of_n" | "euler" | "qgbs", or a dict of SelectorSettings.
+        # One sample collects and is in the target in the paper's text (D22, D1).
         self.collection_selector: SelectorChoice = "best_of_n"
         self.target_selector: SelectorChoice = "best_of_n"
         self.evaluation_selector: SelectorChoice = "best_of_n"
@@ -81,7 +82,7 @@ class FlowMapConfig(AlgorithmConfig):
         self.collection_num_candidates: int | None = None
         # QC's integrator.
         self.euler_steps = 10
-        # QGBS: M, K, B, its own radius, rho, and "jump" (Alg. 2) or "euler" completion.
+        # QGBS: M, K, B, its own radius, rho, and "jump" (Alg. 2) or "euler" completion (D20).
         self.beam_width = 4
         self.search_iters = 1
         self.branches = 4
@@ -90,7 +91,8 @@ class FlowMapConfig(AlgorithmConfig):
         self.qgbs_completion = "jump"
 
         # "min" (clipped double Q) or "mean" over the target critics, over the critics that
-        # score the target's candidates, and over those that score candidates when acting.
+        # score the target's candidates, and over those that score candidates when acting
+        # (D2, D1, D21).
         self.target_aggregation = "min"
         self.target_scoring = "mean"
         self.scoring = "min"
@@ -100,7 +102,7 @@ class FlowMapConfig(AlgorithmConfig):
         self.critic_hidden: Sequence[int] = (512, 512, 512, 512)
         self.num_critics = 2
         self.time_embedding_dim = 64
-        # "tanh" (the paper's form) or "none" (exact; differs by < 1e-3, faster on CPUs).
+        # "tanh" or "none" (exact; differs by < 1e-3, faster on CPUs) (D26).
         self.gelu = "tanh"
 
         # Optimisation (Table 6).
@@ -109,7 +111,7 @@ class FlowMapConfig(AlgorithmConfig):
         self.lr = 3e-4
         self.train_batch_size_per_learner = 256
         self.replay_capacity = 2_000_000
-        # Whether Adam's moments start anew at the offline-online switch.
+        # Whether Adam's moments start anew at the offline-online switch (D14).
         self.reset_optimizer_online = False
 
         # Data: path of a dataset, "auto", or None; and where "auto" looks first.
@@ -124,14 +126,14 @@ class FlowMapConfig(AlgorithmConfig):
         self.learning_starts = 5_000
         self.initial_checkpoint: str | None = None
 
-        # Evaluation: episode k starts from seed evaluation_seed + k.
+        # Evaluation: episode k starts from seed evaluation_seed + k (D29).
         self.evaluation_seed = 1_000_000_000
         self.evaluation_duration: int | str = 50
         self.evaluation_duration_unit = "episodes"
         self.custom_evaluation_function = evaluate_on_runners
         self.callbacks_class: Any = SuccessCallback
 
-        # Environment steps of each environment between two rounds of updates.
+        # Environment steps of each environment between two rounds of updates (D27).
         self.rollout_fragment_length = 50
         # The learner makes its own finite check, once a call instead of twice a parameter.
         self.torch_skip_nan_gradients = True
@@ -394,7 +396,7 @@ class FlowMapConfig(AlgorithmConfig):
         """RLlib's pipeline, Dict observations flattened first, plans requested last."""
         pipeline = super().build_env_to_module_connector(env=env, spaces=spaces, device=device)
         if hasattr(pipeline.input_observation_space, "spaces"):
-            pipeline.prepend(FlattenObservations())
+            pipeline.prepend(FlattenAsGymnasium())
         pipeline.append(PlanRequest())
         return pipeline
 

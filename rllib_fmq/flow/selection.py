@@ -245,7 +245,7 @@ def qgbs(
         renoised = noise_level * copies + (1.0 - noise_level) * eps
         start = torch.full((copies.shape[0], 1), noise_level, device=obs.device, dtype=obs.dtype)
         end = torch.ones_like(start) if settings.completion == "jump" else start
-        # Alg. 2, line 6; "euler" takes the same step along u_{t',t'} (D6).
+        # Alg. 2, line 6; "euler" takes the same step along u_{t',t'} (D20).
         copies = renoised + (1.0 - noise_level) * velocity(copies_obs, renoised, start, end)
         copies = copies.clamp(-1.0, 1.0)
         nfe += width * settings.branches

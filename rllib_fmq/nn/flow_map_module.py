@@ -86,18 +86,23 @@ class FlowMapModule(TorchRLModule, InferenceOnlyAPI):
         device = next(self.actor.parameters()).device
         self._planning_generator = torch.Generator(device).manual_seed(seed % 2**63)
 
-    def plan(self, obs: Tensor, selector: SelectorSettings) -> SelectionResult:
+    def plan(
+        self, obs: Tensor, selector: SelectorSettings, generator: torch.Generator | None = None
+    ) -> SelectionResult:
         """Choose one chunk for each observation.
 
         Args:
             obs: Shape (N, o).
             selector: Which selector, with its numbers.
+            generator: Source of the noise; None: the module's own.
         Returns:
             Chunks (N, H * d) in [-1, 1], their values, and the NFE.
         """
-        if self._planning_generator is None:
-            # Env-runners are seeded one by one by RLlib; torch's seed carries that over.
-            self.seed_planning(torch.initial_seed())
+        if generator is None:
+            if self._planning_generator is None:
+                # Env-runners are seeded one by one by RLlib; torch's seed carries that over.
+                self.seed_planning(torch.initial_seed())
+            generator = self._planning_generator
         with torch.no_grad():
             return select_actions(
                 selector,
@@ -105,7 +110,7 @@ class FlowMapModule(TorchRLModule, InferenceOnlyAPI):
                 lambda o, a: aggregate(self.critics(o, a), self.scoring),
                 obs.float(),
                 self.action_size,
-                self._planning_generator,
+                generator,
             )
 
     @torch.no_grad()

@@ -11,11 +11,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from ray.rllib.env.env_context import EnvContext
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
+from rllib_fmq.data.loading import unscale_actions
 from rllib_fmq.flow.selection import SelectorSettings
 from rllib_fmq.nn.flow_map_module import FlowMapModule
 from rllib_fmq.rollout.callbacks import is_success
@@ -37,6 +39,8 @@ class EpisodeOutcome:
     """Wall time of all plans together."""
     nfe: int
     """Actor evaluations a decision."""
+    plan_seconds: tuple[float, ...] = ()
+    """Wall time of each plan."""
 
 
 def evaluate_episodes(
@@ -63,43 +67,58 @@ def evaluate_episodes(
         Outcomes in the order of ``seeds``.
     """
     chosen = selector or module.evaluation_selector
-    device = next(module.actor.parameters()).device
-    low, high = env.action_space.low, env.action_space.high  # type: ignore[attr-defined]
     outcomes = []
     for seed in seeds:
-        obs, _ = env.reset(seed=seed)
-        module.seed_planning(seed)
-        queue: deque[np.ndarray[Any, Any]] = deque()
-        total, steps, plans, seconds, nfe = 0.0, 0, 0, 0.0, chosen.nfe
-        success: bool | None = None
-        done = False
-        if on_step:
-            on_step(env, 0)
-        while not done:
-            if not queue:
-                flat = gym.spaces.flatten(env.observation_space, obs)
-                batch = torch.as_tensor(np.asarray(flat, dtype=np.float32), device=device)[None]
-                start = time.perf_counter()
-                result = module.plan(batch, chosen)
-                chunk = result.actions.view(module.horizon_length, -1).cpu().numpy()
-                seconds += time.perf_counter() - start
-                plans, nfe = plans + 1, result.nfe
-                queue.extend(chunk)
-            unit = queue.popleft().reshape(low.shape)
-            action = np.clip(low + 0.5 * (unit + 1.0) * (high - low), low, high)
-            obs, reward, terminated, truncated, info = env.step(action.astype(low.dtype))
-            total, steps = total + float(reward), steps + 1
-            report = is_success(info)
-            if report is not None:
-                success = bool(success) or report
-            done = bool(terminated or truncated)
-            if on_step:
-                on_step(env, steps)
-        outcome = EpisodeOutcome(seed, success, total, steps, plans, seconds, nfe)
+        outcome = _run_episode(module, env, seed, chosen, on_step)
         outcomes.append(outcome)
         if on_episode:
             on_episode(outcome)
     return outcomes
+
+
+def _run_episode(
+    module: FlowMapModule,
+    env: gym.Env[Any, Any],
+    seed: int,
+    selector: SelectorSettings,
+    on_step: Callable[[gym.Env[Any, Any], int], None] | None,
+) -> EpisodeOutcome:
+    device = next(module.actor.parameters()).device
+    space = env.action_space
+    assert isinstance(space, gym.spaces.Box)
+    # Its own generator, so that evaluating leaves the module's planning noise as it was.
+    generator = torch.Generator(device).manual_seed(seed)
+    obs, _ = env.reset(seed=seed)
+    queue: deque[NDArray[np.float32]] = deque()
+    total, steps = 0.0, 0
+    seconds: list[float] = []
+    success: bool | None = None
+    done = False
+    if on_step:
+        on_step(env, 0)
+    while not done:
+        if not queue:
+            flat = gym.spaces.flatten(env.observation_space, obs)
+            batch = torch.as_tensor(np.asarray(flat, dtype=np.float32), device=device)[None]
+            start = time.perf_counter()
+            chunks = module.plan(batch, selector, generator).actions.cpu()
+            seconds.append(time.perf_counter() - start)
+            scaled = chunks.numpy().reshape(module.horizon_length, -1)
+            queue.extend(unscale_actions(scaled, space.low.ravel(), space.high.ravel()))
+        action = queue.popleft().reshape(space.shape).astype(space.dtype)
+        # Bounds in float64 need not be float32 numbers.
+        action = np.clip(action, space.low, space.high)
+        obs, reward, terminated, truncated, info = env.step(action)
+        total, steps = total + float(reward), steps + 1
+        report = is_success(info)
+        if report is not None:
+            success = bool(success) or report
+        done = bool(terminated or truncated)
+        if on_step:
+            on_step(env, steps)
+    return EpisodeOutcome(
+        seed, success, total, steps, len(seconds), sum(seconds), selector.nfe, tuple(seconds)
+    )
 
 
 def summarise(outcomes: Sequence[EpisodeOutcome]) -> dict[str, float]:
@@ -155,37 +174,51 @@ def evaluate_on_runners(algorithm: Any, runners: Any) -> tuple[dict[str, Any], i
         Results, environment steps, agent steps.
     """
     config = algorithm.config
-    seeds = [config.evaluation_seed + k for k in range(config.evaluation_duration)]
-    group = runners if runners is not None else algorithm.env_runner_group
-    remote = group.num_healthy_remote_workers() if group else 0
-
-    def run(runner: Any, share: Sequence[int]) -> list[EpisodeOutcome]:
-        env = getattr(runner, EVALUATION_ENV, None)
-        if env is None:
-            env = make_single_env(runner.config)
-            setattr(runner, EVALUATION_ENV, env)
-        return evaluate_episodes(runner.module, env, share)
-
-    if remote:
-        shares = [seeds[k::remote] for k in range(remote)]
-        outcomes = [
-            outcome
-            for part in group.foreach_env_runner(
-                [lambda runner, share=share: run(runner, share) for share in shares],
-                local_env_runner=False,
-            )
-            for outcome in part
-        ]
-    else:
-        outcomes = run(group.local_env_runner, seeds)
-    summary = summarise(outcomes)
-    summary |= {
+    # Read first: in parallel to training, these go on counting.
+    evaluated_policy = {
         "num_updates_at_evaluation": float(algorithm.num_updates),
         "num_online_env_steps_at_evaluation": float(algorithm.num_online_env_steps),
     }
+    seeds = [config.evaluation_seed + k for k in range(config.evaluation_duration)]
+    outcomes = _share(runners if runners is not None else algorithm.env_runner_group, seeds)
+    summary = summarise(outcomes)
+    summary |= evaluated_policy
     # RLlib reads back only what was aggregated, not what was logged to its own logger.
     logger = MetricsLogger(root=False)
     logger.log_dict(summary, window=1)
     algorithm.metrics.aggregate([logger.reduce()], key=(EVALUATION_RESULTS, ENV_RUNNER_RESULTS))
     steps = sum(o.length for o in outcomes)
     return {ENV_RUNNER_RESULTS: summary}, steps, steps
+
+
+def _share(group: Any, seeds: Sequence[int]) -> list[EpisodeOutcome]:
+    """One outcome for each seed, in order, also where runners fail meanwhile."""
+    outcomes: dict[int, EpisodeOutcome] = {}
+    missing = list(seeds)
+    while missing and (healthy := group.healthy_worker_ids()):
+        shares = [missing[k :: len(healthy)] for k in range(len(healthy))]
+        # A runner that fails is marked as unhealthy, and its share is missing here.
+        parts = group.foreach_env_runner(
+            [lambda runner, share=share: _run_share(runner, share) for share in shares],
+            local_env_runner=False,
+            remote_worker_ids=healthy,
+        )
+        outcomes |= {outcome.seed: outcome for part in parts for outcome in part}
+        missing = [seed for seed in seeds if seed not in outcomes]
+    if missing:
+        if group.local_env_runner is None:
+            raise RuntimeError(
+                f"no runner is left to evaluate {len(missing)} of {len(seeds)} episodes: see the "
+                "runners' errors above."
+            )
+        local = _run_share(group.local_env_runner, missing)
+        outcomes |= {outcome.seed: outcome for outcome in local}
+    return [outcomes[seed] for seed in seeds]
+
+
+def _run_share(runner: Any, seeds: Sequence[int]) -> list[EpisodeOutcome]:
+    env = getattr(runner, EVALUATION_ENV, None)
+    if env is None:
+        env = make_single_env(runner.config)
+        setattr(runner, EVALUATION_ENV, env)
+    return evaluate_episodes(runner.module, env, seeds)

@@ -12,7 +12,7 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from rllib_fmq import FMQConfig, MVPConfig, QCConfig
+from rllib_fmq import FMQConfig, MVPConfig, QCConfig, flow
 from rllib_fmq.algorithms.config import FlowMapConfig
 from rllib_fmq.flow.selection import SelectorSettings
 from rllib_fmq.nn.flow_map_module import (
@@ -320,10 +320,8 @@ def test_the_critic_loss_by_hand() -> None:
     assert metrics["q_mean"].item() == pytest.approx(float(q.mean()), rel=1e-5)
 
 
-@pytest.mark.parametrize(("target_scoring", "row"), [("mean", None), ("min", None)])
-def test_the_targets_candidates_are_scored_by_the_online_critics(
-    target_scoring: str, row: None
-) -> None:
+@pytest.mark.parametrize("target_scoring", ["mean", "min"])
+def test_the_targets_candidates_are_scored_by_the_online_critics(target_scoring: str) -> None:
     config = make_config(
         target_selector="best_of_n", target_num_candidates=8, target_scoring=target_scoring
     )
@@ -375,23 +373,33 @@ def test_the_guidance_loss_by_hand() -> None:
     assert losses.keys() == {"critic_loss", "q_guidance_loss"}
 
 
-def test_padding_carries_no_actor_gradient() -> None:
-    # Numbers in the padding must not matter, to either loss of either phase.
-    config = make_config(target_selector="sample")
+def test_the_offline_losses_by_hand() -> None:
+    config = make_config(target_selector="sample", distillation="esd")
     module, windows = make_module(config), make_windows()
+    losses, _ = compute(module, make_context(config, interval_factor=0.6))
 
-    def losses(fill: float, online: bool) -> list[float]:
-        # The first window's last layer: what the padded outputs are pulled to.
-        padded = windows._replace(
-            rewards=windows.rewards + fill * (windows.complete[:, None] == 0.0)
-        )
-        out = module.forward_train(
-            {WINDOWS: padded, CONTEXT: make_context(config, online=online)}
-        )
-        return [float(value) for value in out[LOSSES].values()]
+    source = torch.Generator().manual_seed(5)
+    torch.randn(BATCH, SIZE, generator=source)  # the critic target's
+    noise, t = torch.randn(BATCH, SIZE, generator=source), torch.rand(BATCH, 1, generator=source)
+    with torch.no_grad():
+        a_t = (1.0 - t) * noise + t * windows.actions
+        u = module.actor(windows.obs, a_t, t, t)
+    # Padding weighs nothing, yet counts in the divisor.
+    squared = (u - (windows.actions - noise)).square() * windows.valid
+    assert losses["diagonal_loss"].item() == pytest.approx(float(squared.mean()), rel=1e-5)
 
-    for online in (False, True):
-        assert losses(0.0, online) == losses(100.0, online)
+    r, t = flow.time_pair(torch.rand(BATCH, 2, generator=source), 0.6)
+    noise = torch.randn(BATCH, SIZE, generator=source)
+    v, a_r = windows.actions - noise, (1.0 - r) * noise + r * windows.actions
+    eps = 1e-3
+    with torch.no_grad():
+
+        def along(h: float) -> Tensor:
+            return module.actor(windows.obs, a_r + h * v, r + h, t)
+
+        derivative = (along(eps) - along(-eps)) / (2.0 * eps)
+        squared = (along(0.0) - (v + (t - r) * derivative)).square() * windows.valid
+    assert losses["distillation_loss"].item() == pytest.approx(float(squared.mean()), rel=1e-3)
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.5])
