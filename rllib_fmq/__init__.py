@@ -3,18 +3,26 @@
 Importing this package registers the algorithms FMQ, QGBS, MVP and QC with RLlib and Tune.
 """
 
+from __future__ import annotations
+
+import sys
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
 from rllib_fmq._version import __version__
-from rllib_fmq.algorithms import (
-    FMQ,
-    MVP,
-    QC,
-    QGBS,
-    FMQConfig,
-    MVPConfig,
-    QCConfig,
-    QGBSConfig,
-)
-from rllib_fmq.registration import ALGORITHMS, register_algorithms
+
+if TYPE_CHECKING:
+    from rllib_fmq.algorithms import (
+        FMQ,
+        MVP,
+        QC,
+        QGBS,
+        FMQConfig,
+        MVPConfig,
+        QCConfig,
+        QGBSConfig,
+    )
+    from rllib_fmq.registration import ALGORITHMS, register_algorithms
 
 __all__ = [
     "ALGORITHMS",
@@ -30,4 +38,20 @@ __all__ = [
     "register_algorithms",
 ]
 
-register_algorithms()
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from rllib_fmq import algorithms, registration
+
+        return getattr(algorithms if hasattr(algorithms, name) else registration, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _is_command() -> bool:
+    """Whether this process is the command ``rllib``, which helps before it loads Ray."""
+    script = PurePath(next(iter(sys.argv), "")).stem
+    return script == "rllib" or sys.orig_argv[1:3] == ["-m", "rllib_fmq.cli"]
+
+
+if not _is_command():
+    __getattr__("register_algorithms")()

@@ -1,0 +1,136 @@
+"""Everything that can be found wrong with a run before Ray starts and a folder is made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rllib_fmq.cli.configuration import TrainRequest, is_flow_map
+from rllib_fmq.cli.errors import CommandError
+
+
+def check_request(request: TrainRequest) -> Any:
+    """Validate every grid point's config, its environment and its dataset.
+
+    Args:
+        request: What is to be run.
+    Returns:
+        A validated config: the first grid point's.
+    Raises:
+        ValueError, FileNotFoundError, ModuleNotFoundError: What is wrong, in one line.
+    """
+    checked: set[tuple[str, ...]] = set()
+    first = None
+    for variant in variants(request.config):
+        variant.validate()
+        first = first if first is not None else variant
+        if not is_flow_map(variant):
+            _check_rllib_environment(variant)
+            continue
+        data = (str(variant.env), str(variant.dataset), str(variant.dataset_dir))
+        if data not in checked:
+            checked.add(data)
+            _check_data(variant)
+    return first
+
+
+def check_places(storage_path: str, name: str, resume: bool) -> Path | None:
+    """Whether results can be written.
+
+    Args:
+        storage_path: Folder or cloud address.
+        name: Of the experiment.
+        resume: Whether the experiment must exist already.
+    Returns:
+        The experiment's folder; None for a cloud address.
+    Raises:
+        CommandError: If the folder cannot be used.
+    """
+    if "://" in storage_path:
+        return None
+    folder = Path(storage_path).expanduser().absolute() / name
+    if resume:
+        if not (folder / "tuner.pkl").is_file():
+            known = sorted(p.parent.name for p in folder.parent.glob("*/tuner.pkl"))
+            here = f" There are: {', '.join(known[-5:])}." if known else ""
+            raise CommandError(
+                f"cannot resume: no experiment {name!r} in {folder.parent}.{here} Name one with "
+                "--experiment-name, and its folder with --storage-path."
+            )
+        return folder
+    if folder.exists() and any(folder.iterdir()):
+        raise CommandError(
+            f"experiment {name!r} exists in {folder.parent}: go on with it with --resume, or "
+            "choose another --experiment-name."
+        )
+    existing = next(parent for parent in [folder, *folder.parents] if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise CommandError(
+            f"--storage-path {storage_path}: {existing} is not a folder to write to."
+        )
+    return folder
+
+
+def is_search_space(value: Any) -> bool:
+    """Whether a config's value is a grid or a distribution of Tune's."""
+    from ray.tune.search.sample import Domain
+
+    return isinstance(value, Domain) or (isinstance(value, dict) and set(value) == {"grid_search"})
+
+
+def search_keys(config: Any) -> list[str]:
+    """Keys of a config that Tune searches."""
+    return [key for key, value in vars(config).items() if is_search_space(value)]
+
+
+def variants(config: Any) -> Iterator[Any]:
+    """Configs without search spaces: every grid value once, the others at their first.
+
+    Args:
+        config: May hold grids and distributions.
+    Yields:
+        Copies that can be validated.
+    """
+    options = {key: _values(getattr(config, key)) for key in search_keys(config)}
+    defaults = {key: values[0] for key, values in options.items()}
+    changes = [{}, *({key: value} for key, values in options.items() for value in values[1:])]
+    for change in changes:
+        variant = config.copy(copy_frozen=False)
+        for key, value in (defaults | change).items():
+            setattr(variant, key, value)
+        yield variant
+
+
+def _values(space: Any) -> list[Any]:
+    return list(space["grid_search"]) if isinstance(space, dict) else [space.sample()]
+
+
+def _check_rllib_environment(config: Any) -> None:
+    from rllib_fmq.algorithms.validation import check_environment
+
+    if config.env is not None:
+        check_environment(config)
+
+
+def _check_data(config: Any) -> None:
+    """Load the dataset once here: whatever is wrong with it shows before Ray starts."""
+    import gymnasium as gym
+
+    from rllib_fmq.nn.flow_map_module import check_spaces
+    from rllib_fmq.rollout.evaluation import make_single_env
+
+    env: Any = make_single_env(config)
+    try:
+        observations = gym.spaces.flatten_space(env.observation_space)
+        actions = env.action_space
+    finally:
+        env.close()
+    check_spaces(observations, actions)
+    if config.dataset is None:
+        return
+    from rllib_fmq.data.loading import check_fits, load_dataset
+
+    table = load_dataset(config.dataset, str(config.env), data_dir=config.dataset_dir)
+    check_fits(table, observations, gym.spaces.flatten_space(actions))

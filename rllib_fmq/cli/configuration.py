@@ -1,0 +1,265 @@
+"""From names, JSON, flags or a Python file to a checked ``AlgorithmConfig``."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rllib_fmq.cli.errors import CommandError, root_cause, suggestion
+from rllib_fmq.cli.options import TrainOptions
+
+# Config keys of the flags; those of our four methods, and those that every algorithm has.
+_OWN_FLAGS = ("dataset", "initial_checkpoint", "offline_updates", "online_env_steps", "eta", "beta")
+_COMMON_FLAGS = {
+    "seed": "seed",
+    "num_env_runners": "num_env_runners",
+    "num_learners": "num_learners",
+    "num_gpus_per_learner": "num_gpus_per_learner",
+    "evaluation_interval": "evaluation_interval",
+    "evaluation_episodes": "evaluation_duration",
+}
+# Keys that RLlib's `update_from_dict` understands beside a config's attributes.
+_RLLIB_KEYS = ("multiagent", "exploration_config", "callbacks", "optimizer")
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What is to be run; nothing is checked yet but names and keys."""
+
+    config: Any
+    """``AlgorithmConfig``, flags applied; values may be search spaces."""
+    stop: Mapping[str, Any]
+    num_samples: int
+    tune_config: Any = None
+    """``ray.tune.TuneConfig`` or None."""
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the algorithm."""
+        return str(self.config.algo_class.__name__)
+
+
+def from_names(algo: str, env: str | None, options: TrainOptions) -> TrainRequest:
+    """The request of ``rllib train --algo ALGO --env ENV``.
+
+    Args:
+        algo: Name of an algorithm.
+        env: Name of an environment; None if the config names it.
+        options: All other options.
+    Returns:
+        The request.
+    Raises:
+        CommandError: If a name, a key or a JSON text is wrong, with a suggestion.
+    """
+    stop = parse_stop(options.stop)
+    values = parse_config(options.config)
+    config = default_config(algo)
+    if env is not None:
+        config.environment(env=env)
+    _update(config, values, algo)
+    _apply_flags(config, options)
+    if config.env is None and config.input_ == "sampler":
+        raise CommandError(
+            "--env is missing, such as cube-single-play-singletask-task2-v0 or CartPole-v1.",
+            exit_code=2,
+        )
+    return TrainRequest(config, stop, options.num_samples or 1)
+
+
+def from_file(path: Path, options: TrainOptions) -> TrainRequest:
+    """The request of ``rllib train file PATH``.
+
+    Args:
+        path: Python file that defines ``config`` and, if need be, ``stop``, ``num_samples``,
+            ``tune_config``.
+        options: They go before what the file says.
+    Returns:
+        The request.
+    Raises:
+        CommandError: If the file is missing, fails, or defines no config.
+    """
+    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+    from rllib_fmq.registration import register_algorithms
+
+    register_algorithms()
+    content = _run_file(path)
+    config = content.get("config")
+    if not isinstance(config, AlgorithmConfig):
+        raise CommandError(
+            f"{path} defines {'no `config`' if config is None else '`config` = ' + repr(config)}: "
+            "expected an AlgorithmConfig, such as `config = FMQConfig().environment(...)`."
+        )
+    if config.algo_class is None:
+        raise CommandError(f"{path}: `config` names no algorithm; use FMQConfig() or PPOConfig().")
+    stop = content.get("stop") or {}
+    if not isinstance(stop, Mapping):
+        raise CommandError(f"{path}: `stop` is {stop!r}, expected a dict.")
+    _update(config, parse_config(options.config), config.algo_class.__name__)
+    _apply_flags(config, options)
+    return TrainRequest(
+        config,
+        parse_stop(options.stop) if options.stop else dict(stop),
+        options.num_samples or int(content.get("num_samples") or 1),
+        content.get("tune_config"),
+    )
+
+
+def default_config(algo: str) -> Any:
+    """Default config of an algorithm, ours or RLlib's.
+
+    Args:
+        algo: Its name.
+    Returns:
+        A new ``AlgorithmConfig``.
+    Raises:
+        CommandError: If there is no such algorithm.
+    """
+    from ray.rllib.algorithms.registry import ALGORITHMS
+
+    from rllib_fmq.registration import register_algorithms
+
+    register_algorithms()
+    if algo not in ALGORITHMS:
+        same = [name for name in ALGORITHMS if name.lower() == algo.lower()]
+        hint = f" Did you mean {same[0]!r}?" if same else suggestion(algo, ALGORITHMS)
+        raise CommandError(
+            f"unknown algorithm {algo!r}.{hint} Known: {', '.join(sorted(ALGORITHMS))}."
+        )
+    return ALGORITHMS[algo]()[1]  # class and default config
+
+
+def is_flow_map(config: Any) -> bool:
+    """Whether a config is of one of our four methods."""
+    from rllib_fmq.algorithms.config import FlowMapConfig
+
+    return isinstance(config, FlowMapConfig)
+
+
+def parse_config(text: str | None) -> dict[str, Any]:
+    """Read ``--config``: JSON, or the name of a JSON file.
+
+    Args:
+        text: As given.
+    Returns:
+        Keys and values.
+    Raises:
+        CommandError: If it is neither.
+    """
+    if text is None:
+        return {}
+    if text.lstrip().startswith("{"):
+        return _parse_json("--config", text)
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise CommandError(
+            f"--config {text!r} is neither JSON such as '{{\"lr\": 0.001}}' nor an existing file."
+        )
+    return _parse_json(f"--config {path}", path.read_text(encoding="utf-8"))
+
+
+def parse_stop(text: str | None) -> dict[str, Any]:
+    """Read ``--stop``.
+
+    Args:
+        text: JSON, or None.
+    Returns:
+        Result key -> number at which a trial stops.
+    Raises:
+        CommandError: If it is no JSON object of numbers.
+    """
+    if text is None:
+        return {}
+    stop = _parse_json("--stop", text)
+    for key, value in stop.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise CommandError(f"--stop: {key!r} is {value!r}, expected a number.")
+    return stop
+
+
+def _parse_json(what: str, text: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise CommandError(
+            f"{what} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        ) from error
+    if not isinstance(content, dict):
+        raise CommandError(f"{what} must be a JSON object such as '{{\"lr\": 0.001}}', not {text}.")
+    return content
+
+
+def _update(config: Any, values: Mapping[str, Any], algorithm: str) -> None:
+    """``update_from_dict``, which itself takes unknown keys without a word."""
+    known = {key for key in vars(config) if not key.startswith("_")}
+    known |= {k for k in dir(type(config)) if isinstance(getattr(type(config), k, None), property)}
+    known |= set(_RLLIB_KEYS)
+    for key in values:
+        if key not in known and config._translate_special_keys(key, warn_deprecated=False) == key:
+            raise CommandError(f"{algorithm} has no config key {key!r}.{suggestion(key, known)}")
+    try:
+        config.update_from_dict(dict(values))
+    except Exception as error:  # whatever a setter makes of a wrong value
+        raise CommandError(f"--config: {root_cause(error)}") from error
+
+
+def _apply_flags(config: Any, options: TrainOptions) -> None:
+    own = is_flow_map(config)
+    for name in _OWN_FLAGS:
+        value = getattr(options, name)
+        if value is None:
+            continue
+        if not own:
+            raise CommandError(
+                f"--{name.replace('_', '-')} is for FMQ, QGBS, MVP and QC: "
+                f"{config.algo_class.__name__} has no such setting (its own go into --config).",
+                exit_code=2,
+            )
+        setattr(config, name, str(value) if isinstance(value, Path) else value)
+    for name, key in _COMMON_FLAGS.items():
+        value = getattr(options, name)
+        if value is not None:
+            setattr(config, key, value)
+    if options.evaluation_interval == 0:
+        config.evaluation_interval = None
+    if options.initial_checkpoint is not None and options.offline_updates is None:
+        config.offline_updates = 0
+    if own:
+        _make_paths_absolute(config)
+
+
+def _make_paths_absolute(config: Any) -> None:
+    """Trials run in folders of their own."""
+    from rllib_fmq.rollout.checkpoints import find_checkpoint
+
+    if isinstance(config.dataset, str) and config.dataset != "auto":
+        config.dataset = str(Path(config.dataset).expanduser().absolute())
+    if isinstance(config.dataset_dir, str):
+        config.dataset_dir = str(Path(config.dataset_dir).expanduser().absolute())
+    if isinstance(config.initial_checkpoint, str):
+        config.initial_checkpoint = str(find_checkpoint(config.initial_checkpoint))
+
+
+def _run_file(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CommandError(f"{path}: no such file.")
+    spec = importlib.util.spec_from_file_location("rllib_train_file", path)
+    if path.suffix != ".py" or spec is None or spec.loader is None:
+        raise CommandError(f"{path} is not a Python file (.py).")
+    module = importlib.util.module_from_spec(spec)
+    arguments = sys.argv
+    # RLlib's own examples parse the command line when they are imported.
+    sys.argv = [str(path)]
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise CommandError(f"{path} failed: {root_cause(error)}") from error
+    finally:
+        sys.argv = arguments
+    return vars(module)

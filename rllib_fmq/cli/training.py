@@ -1,0 +1,253 @@
+"""Runs a checked request through Ray Tune."""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from rllib_fmq.cli.artifacts import make_artifacts
+from rllib_fmq.cli.checks import check_places, check_request
+from rllib_fmq.cli.configuration import TrainRequest, default_config, is_flow_map
+from rllib_fmq.cli.errors import INTERRUPTED, CommandError, root_cause
+from rllib_fmq.cli.options import TrainOptions
+from rllib_fmq.cli.quiet import quiet_loggers
+
+_NO_RADIUS = ("MVP", "QC")
+
+
+def run_experiment(request: TrainRequest, options: TrainOptions) -> None:
+    """Check everything, start Ray, run all trials, make the artifacts.
+
+    Args:
+        request: What is to be run.
+        options: How.
+    Raises:
+        CommandError: If a trial failed.
+    """
+    quiet_loggers(options.verbose)
+    name = options.experiment_name or f"{request.algorithm}_{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+    check_places(options.storage_path, name, resume=False)
+    checkpoint = _checkpoint_to_restore(options.restore)
+    checked = check_request(request)
+    _notes(request, options)
+    if checkpoint is not None:
+        request.config.callbacks(on_algorithm_init=partial(_restore, checkpoint=str(checkpoint)))
+    resources = request.config.algo_class.default_resource_request(checked).required_resources
+    _start_ray(options, resources)
+    from ray import tune
+
+    from rllib_fmq.cli.progress import ProgressCallback
+
+    tune_config = request.tune_config or tune.TuneConfig()
+    tune_config.num_samples = request.num_samples
+    tuner = tune.Tuner(
+        _trainable(request.config),
+        param_space=request.config,
+        tune_config=tune_config,
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=_storage(options.storage_path),
+            stop=dict(request.stop) or None,
+            verbose=_tune_verbosity(options),
+            callbacks=[ProgressCallback()],
+            checkpoint_config=tune.CheckpointConfig(
+                checkpoint_frequency=options.checkpoint_freq,
+                checkpoint_at_end=options.checkpoint_at_end,
+            ),
+        ),
+    )
+    typer.echo(f"results: {options.storage_path.rstrip('/')}/{name}")
+    _fit(tuner, options, name)
+
+
+def resume_experiment(options: TrainOptions, config: Any = None) -> None:
+    """Go on with the unfinished and failed trials of an experiment.
+
+    Args:
+        options: Where it is; they must not change its settings.
+        config: Its config where it came from a file; None: as the experiment tells.
+    Raises:
+        CommandError: If there is no such experiment, or a trial failed.
+    """
+    given = {k: v for k, v in vars(options).items() if v != getattr(TrainOptions(), k)}
+    allowed = {"resume", "experiment_name", "storage_path", "artifacts", "verbose"}
+    allowed |= {"ray_address", "ray_num_cpus", "ray_num_gpus"}
+    if changed := sorted(set(given) - allowed):
+        flags = ", ".join(f"--{key.replace('_', '-')}" for key in changed)
+        raise CommandError(
+            f"--resume goes on with the experiment's own settings: leave {flags} away, or start a "
+            "new run with --restore.",
+            exit_code=2,
+        )
+    if options.experiment_name is None:
+        raise CommandError("--resume needs --experiment-name.", exit_code=2)
+    folder = check_places(options.storage_path, options.experiment_name, resume=True)
+    where = str(folder or f"{options.storage_path.rstrip('/')}/{options.experiment_name}")
+    if folder is None:
+        raise CommandError(f"--resume works with local folders only, not with {where}.")
+    from ray import tune
+
+    from rllib_fmq.registration import register_algorithms
+
+    register_algorithms()
+    quiet_loggers(options.verbose)
+    _tune_verbosity(options)
+    config = config or _stored_config(folder)
+    resources = config.algo_class.default_resource_request(config).required_resources
+    _start_ray(options, resources)
+    tuner = tune.Tuner.restore(
+        where, trainable=_trainable(config), resume_unfinished=True, resume_errored=True
+    )
+    typer.echo(f"results: {where}")
+    _fit(tuner, options, options.experiment_name)
+
+
+def _fit(tuner: Any, options: TrainOptions, name: str) -> None:
+    """Run, then report: artifacts of what went well, one line for what did not."""
+    import ray
+
+    try:
+        results = tuner.fit()
+    except Exception as error:
+        raise CommandError(root_cause(error)) from error
+    finally:
+        ray.shutdown()
+    failed = [result for result in results if result.error is not None]
+    # A trial ends by itself with `done`; the ones that Ctrl-C ended have no such result.
+    unfinished = [r for r in results if r.error is None and not (r.metrics or {}).get("done")]
+    finished = [r for r in results if r.error is None and (r.metrics or {}).get("done")]
+    if options.artifacts and finished:
+        _make_artifacts(finished)
+    if failed:
+        count = f"{len(failed)} of {len(results)} trials failed: " if len(results) > 1 else ""
+        raise CommandError(f"{count}{root_cause(failed[0].error)}")
+    if unfinished:
+        raise CommandError(
+            f"interrupted; go on with: rllib train --resume -n {name} --storage-path "
+            f"{options.storage_path}",
+            exit_code=INTERRUPTED,
+        )
+
+
+def _make_artifacts(finished: list[Any]) -> None:
+    trials = [Path(result.path) for result in finished]
+    if not all(trial.is_dir() for trial in trials):
+        return  # cloud storage
+    scores = [_score(result.metrics) for result in finished]
+    best = trials[max(range(len(trials)), key=scores.__getitem__)]
+    make_artifacts(trials, best, videos="phase" in finished[0].metrics)
+
+
+def _score(metrics: dict[str, Any]) -> float:
+    evaluated = (metrics.get("evaluation") or {}).get("env_runners") or {}
+    for key in ("success_rate", "episode_return_mean"):
+        value = evaluated.get(key)
+        if isinstance(value, int | float) and math.isfinite(value):
+            return float(value)
+    return -math.inf
+
+
+def _start_ray(options: TrainOptions, needed: dict[str, float]) -> None:
+    """Start or join Ray, and make sure that one trial finds room: Tune would wait for ever."""
+    import ray
+
+    cpus = math.ceil(needed.get("CPU", 1.0))
+    own = options.ray_address is None
+    if own and options.ray_num_cpus is not None and options.ray_num_cpus < cpus:
+        raise CommandError(
+            f"--ray-num-cpus {options.ray_num_cpus}: one trial needs {cpus}, one for itself and "
+            "one for each env-runner, learner and evaluation runner."
+        )
+    if own:
+        machine = os.cpu_count() or 1
+        if options.ray_num_cpus is None and cpus > machine:
+            typer.echo(f"note: {cpus} processes share this machine's {machine} CPUs")
+        ray.init(
+            address="local",
+            num_cpus=options.ray_num_cpus or max(machine, cpus),
+            num_gpus=options.ray_num_gpus,
+            include_dashboard=False,
+            log_to_driver=options.verbose > 0,
+            logging_level="WARNING" if options.verbose else "CRITICAL",
+        )
+    else:
+        try:
+            ray.init(
+                address=options.ray_address,
+                log_to_driver=options.verbose > 0,
+                logging_level="WARNING" if options.verbose else "CRITICAL",
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise CommandError(
+                f"--ray-address {options.ray_address}: no Ray answers there ({root_cause(error)})."
+            ) from error
+    quiet_loggers(options.verbose)
+    available = ray.cluster_resources()
+    for kind in ("CPU", "GPU"):
+        if needed.get(kind, 0.0) > available.get(kind, 0.0):
+            ray.shutdown()
+            raise CommandError(
+                f"one trial needs {needed[kind]:g} {kind}s, and Ray has "
+                f"{available.get(kind, 0.0):g}: ask for fewer env-runners, learners or GPUs."
+            )
+
+
+def _tune_verbosity(options: TrainOptions) -> int:
+    """Tune's own tables only with -vv."""
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "1" if options.verbose > 1 else "0"
+    return options.verbose if options.verbose > 1 else 0
+
+
+def _storage(path: str) -> str:
+    return path if "://" in path else str(Path(path).expanduser().absolute())
+
+
+def _trainable(config: Any) -> Any:
+    """The name under which Tune knows the algorithm, or its class."""
+    from ray.rllib.algorithms.registry import ALGORITHMS
+
+    name = config.algo_class.__name__
+    return name if name in ALGORITHMS else config.algo_class
+
+
+def _checkpoint_to_restore(path: Path | None) -> Path | None:
+    if path is None:
+        return None
+    from rllib_fmq.rollout.checkpoints import find_checkpoint
+
+    return find_checkpoint(path)
+
+
+def _restore(*, algorithm: Any, checkpoint: str, **kwargs: Any) -> None:
+    """RLlib callback: take over a checkpoint's state when the algorithm has been built."""
+    algorithm.restore_from_path(checkpoint)
+
+
+def _stored_config(folder: Path) -> Any:
+    """Config of an experiment's first trial, as Tune wrote it."""
+    for params in sorted(folder.glob("*/params.pkl")):
+        # Tune's folder names begin with the algorithm's name.
+        config = default_config(params.parent.name.split("_")[0])
+        with open(params, "rb") as file:
+            config.update_from_dict(pickle.load(file))
+        return config
+    raise CommandError(f"cannot resume: no trial of {folder} has started; run it anew.")
+
+
+def _notes(request: TrainRequest, options: TrainOptions) -> None:
+    """What is allowed, but may not be meant."""
+    if is_flow_map(request.config):
+        given = [f"--{n}" for n in ("eta", "beta") if getattr(options, n) is not None]
+        if given and request.algorithm in _NO_RADIUS:
+            typer.echo(
+                f"note: {' and '.join(given)} set FMQ's trust region; {request.algorithm} has none"
+            )
+    elif not request.stop:
+        typer.echo("note: without --stop this runs until you press Ctrl-C")
