@@ -39,9 +39,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100_000, help="transitions to generate")
     parser.add_argument("--episodes", type=int, default=50, help="evaluation episodes each")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--train-options", default="", help="further options of `rllib train file`"
-    )
+    parser.add_argument("--train-options", default="", help="further options of `rllib train file`")
     args = parser.parse_args()
     start = time.time()
     output: Path = args.output
@@ -51,6 +49,7 @@ def main() -> None:
     if not dataset.exists():
         rllib(
             "data", "generate", DATASET, "--steps", str(args.steps), "--seed", str(args.seed),
+            "--val-fraction", "0",
             "--output", str(dataset),
         )  # fmt: skip
     run = output / f"fmq-{time.strftime('%Y%m%d-%H%M%S')}"
