@@ -29,8 +29,13 @@ config = (
         updates_per_iteration=1_000,
         learning_starts=500,
     )
-    .evaluation(evaluation_interval=3, evaluation_duration=20)
-    # Two threads for the learner, where the machine has them.
-    .resources(num_cpus_for_main_process=2)
+    # One core learns and collects, the other evaluates meanwhile. Two threads for networks of
+    # this size would mostly wait for each other.
+    .evaluation(
+        evaluation_interval=3,
+        evaluation_duration=20,
+        evaluation_num_env_runners=1,
+        evaluation_parallel_to_training=True,
+    )
     .debugging(seed=0)
 )

@@ -17,19 +17,27 @@ import sys
 import time
 from pathlib import Path
 
+from rllib_fmq.learner.initial_checkpoint import read_initial_state
+
 HERE = Path(__file__).resolve().parent
 DATASET = "cube-single-play-v0"
 EVALUATIONS = (
-    ("offline policy, best of 32", 0, "best_of_n"),
-    ("FMQ, best of 32", -1, "best_of_n"),
-    ("FMQ, QGBS", -1, "qgbs"),
+    ("offline policy, best of 32", "offline", "best_of_n"),
+    ("FMQ, best of 32", "online", "best_of_n"),
+    ("FMQ, QGBS", "online", "qgbs"),
 )
+ARTIFACTS = ("table.md", "curves.png", "rollout.mp4")
 
 
 def rllib(*arguments: str) -> None:
     """Run one command of the ``rllib`` CLI and show it, so that it can be typed by hand."""
     print(f"\n$ rllib {' '.join(arguments)}", flush=True)
     subprocess.run([sys.executable, "-m", "rllib_fmq.cli", *arguments], check=True)
+
+
+def is_online(checkpoint: Path) -> bool:
+    """Whether a checkpoint was written after the offline-online switch."""
+    return read_initial_state(checkpoint).online
 
 
 def main() -> None:
@@ -45,7 +53,9 @@ def main() -> None:
     output: Path = args.output
     output.mkdir(parents=True, exist_ok=True)
 
-    dataset = output / f"{DATASET}.npz"
+    for name in ARTIFACTS:
+        (output / name).unlink(missing_ok=True)  # an earlier run's must not pass for this one's
+    dataset = output / f"{DATASET}-{args.steps}-seed{args.seed}.npz"
     if not dataset.exists():
         rllib(
             "data", "generate", DATASET, "--steps", str(args.steps), "--seed", str(args.seed),
@@ -60,33 +70,42 @@ def main() -> None:
     )  # fmt: skip
 
     checkpoints = sorted(run.glob("*/checkpoint_*"))
+    offline = [path for path in checkpoints if not is_online(path)]
     rows = []
-    for title, which, selector in EVALUATIONS:
+    for title, phase, selector in EVALUATIONS:
         report = output / f"{title.replace(', ', '-').replace(' ', '-').lower()}.json"
         rllib(
-            "evaluate", str(checkpoints[which]), "--selector", selector,
+            "evaluate", str((offline if phase == "offline" else checkpoints)[-1]),
+            "--selector", selector,
             "--episodes", str(args.episodes), "--num-workers", "2", "--output", str(report),
         )  # fmt: skip
         rows.append((title, json.loads(report.read_text())))
-    for name in ("curves.png", "rollout.mp4"):
+    for name in ARTIFACTS[1:]:
         for made in run.glob(f"*/{name}"):
             shutil.copyfile(made, output / name)
 
     table = [
-        "| policy | success rate | 95% interval | return | ms a decision | NFE |",
+        "| policy | success rate | 95% interval | return | median ms a decision | NFE |",
         "|---|---|---|---|---|---|",
     ]
     for title, report in rows:
         low, high = report["success_interval_95"]
         table.append(
             f"| {title} | {report['success_rate']:.2f} | [{low:.2f}, {high:.2f}] | "
-            f"{report['episode_return_mean']:.1f} | {report['planning_latency_ms']:.1f} | "
+            f"{report['episode_return_mean']:.1f} | {report['planning_latency_ms_median']:.1f} | "
             f"{report['nfe']:.0f} |"
         )
     (output / "table.md").write_text("\n".join(table) + "\n")
     print("\n" + "\n".join(table))
+    (_, before), (_, after) = rows[:2]
+    apart = after["success_interval_95"][0] > before["success_interval_95"][1]
+    print(
+        "\nFMQ's interval lies "
+        + ("above" if apart else "NOT above")
+        + f" the offline policy's: the gain is {'more' if apart else 'no more'} than chance allows."
+    )
     print(f"\n{(time.time() - start) / 60:.0f} minutes. Look at:")
-    for name in ("table.md", "curves.png", "rollout.mp4"):
+    for name in ARTIFACTS:
         if (output / name).exists():
             print(f"  {output / name}")
 

@@ -13,6 +13,7 @@ from ray.rllib.utils.metrics import (
     EVALUATION_RESULTS,
     LEARNER_RESULTS,
     LEARNER_UPDATE_TIMER,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
     SYNCH_WORKER_WEIGHTS_TIMER,
     TIMERS,
 )
@@ -120,7 +121,12 @@ class FlowMapAlgorithm(Algorithm):
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
             # Learners sample from their own replay: RLlib's training data stays empty.
             results = self.learner_group.update(
-                episodes_refs=[], num_updates=num_updates, fragments=fragments
+                episodes_refs=[],
+                num_updates=num_updates,
+                fragments=fragments,
+                # The clock of learning-rate schedules: gradient updates, since the offline
+                # phase has no environment steps.
+                timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_updates + num_updates},
             )
         self.metrics.aggregate(results, key=LEARNER_RESULTS)
         self.num_updates += num_updates
@@ -128,7 +134,9 @@ class FlowMapAlgorithm(Algorithm):
     def _begin_online(self) -> None:
         if self._online:
             return
-        self.learner_group.foreach_learner(lambda learner: learner.begin_online())
+        # Asking for each result brings up a remote learner's error, which RLlib would swallow.
+        for result in self.learner_group.foreach_learner(lambda learner: learner.begin_online()):
+            result.get()
         self._sync_weights()
         self._online = True
 
@@ -171,8 +179,13 @@ class FlowMapAlgorithm(Algorithm):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore what ``get_state`` gave."""
+        """Restore what ``get_state`` gave.
+
+        Raises:
+            ValueError: If a learner could not restore its part.
+        """
         super().set_state(state)
+        self._check_learners_restored()
         own = state.get(ALGORITHM_STATE)
         if own is None:
             return
@@ -181,3 +194,15 @@ class FlowMapAlgorithm(Algorithm):
         self.num_online_updates = own["num_online_updates"]
         self.num_online_env_steps = own["num_online_env_steps"]
         self._online = own["online"]
+
+    def _check_learners_restored(self) -> None:
+        # RLlib takes a remote learner that fails here out of service and goes on without it.
+        results = self.learner_group.foreach_learner(
+            lambda learner: learner.restore_error, healthy_only=False
+        )
+        errors = [error for result in results if (error := result.get())]
+        if errors:
+            raise ValueError(
+                f"{len(errors)} of {len(results)} learners could not restore the checkpoint: "
+                f"{errors[0]}"
+            )

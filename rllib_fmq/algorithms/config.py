@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any, TypeAlias
+from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
+from rllib_fmq.algorithms.selectors import SelectorChoice, resolve_selector
 from rllib_fmq.algorithms.validation import validate_config
 from rllib_fmq.flow.selection import SelectorSettings
 from rllib_fmq.learner.flow_map_learner import FlowMapLearner
@@ -18,9 +19,7 @@ from rllib_fmq.rollout.callbacks import SuccessCallback
 from rllib_fmq.rollout.chunking import PlanRequest, PopChunk
 from rllib_fmq.rollout.evaluation import evaluate_on_runners
 from rllib_fmq.rollout.flattening import FlattenAsGymnasium
-
-SelectorChoice: TypeAlias = str | Mapping[str, Any]
-"""A selector's name, or a dict with ``kind`` and any field of ``SelectorSettings``."""
+from rllib_fmq.seeds import EVALUATION_SEED
 
 
 class FlowMapConfig(AlgorithmConfig):
@@ -127,10 +126,12 @@ class FlowMapConfig(AlgorithmConfig):
         self.initial_checkpoint: str | None = None
 
         # Evaluation: episode k starts from seed evaluation_seed + k (D29).
-        self.evaluation_seed = 1_000_000_000
+        self.evaluation_seed = EVALUATION_SEED
         self.evaluation_duration: int | str = 50
         self.evaluation_duration_unit = "episodes"
         self.custom_evaluation_function = evaluate_on_runners
+        # In iterations; with 1,000 updates in each, the paper's 100K (Table 6).
+        self.evaluation_interval: int | None = 100
         self.callbacks_class: Any = SuccessCallback
 
         # Environment steps of each environment between two rounds of updates (D27).
@@ -314,27 +315,7 @@ class FlowMapConfig(AlgorithmConfig):
         Raises:
             ValueError: For an unknown kind, field or number.
         """
-        choice: SelectorChoice = getattr(self, f"{use}_selector")
-        candidates = getattr(self, f"{use}_num_candidates", None) or self.num_candidates
-        fields: dict[str, Any] = {
-            "num_candidates": candidates,
-            "euler_steps": self.euler_steps,
-            "beam_width": self.beam_width,
-            "search_iters": self.search_iters,
-            "branches": self.branches,
-            "eta": self.qgbs_eta,
-            "snr": self.snr,
-            "completion": self.qgbs_completion,
-            "grad_eps": self.grad_eps,
-        }
-        chosen = {"kind": choice} if isinstance(choice, str) else dict(choice)
-        unknown = set(chosen) - set(fields) - {"kind"}
-        if unknown or "kind" not in chosen:
-            raise ValueError(
-                f"{use}_selector={choice!r}: expected a name or a dict with 'kind' and any of "
-                f"{sorted(fields)}."
-            )
-        return SelectorSettings(**(fields | chosen))
+        return resolve_selector(self, use)
 
     def loss_settings(self) -> LossSettings:
         """The numbers and choices of the losses."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from ray.tune.registry import ENV_CREATOR, _global_registry, register_env
 
 from rllib_fmq.flow.distillation import SELF_DISTILLATION_LOSSES
 from rllib_fmq.rollout.callbacks import SuccessCallback
+from rllib_fmq.seeds import FINAL_EVALUATION_SEED, LARGEST_TRAINING_SEED
 from rllib_fmq.tasks.registry import is_task, known_tasks, make_env
 
 if TYPE_CHECKING:
@@ -27,16 +29,18 @@ CHOICES = {
     "qgbs_completion": ("jump", "euler"),
     "gelu": ("tanh", "none"),
 }
-AT_LEAST: dict[str, float] = {
-    "eta": 0.0,
-    "beta": 0.0,
-    "lambda_sd": 0.0,
-    "online_diagonal_weight": 0.0,
-    "online_distillation_weight": 0.0,
+WHOLE_AT_LEAST = {
     "diagonal_warmup_updates": 0,
+    "interval_anneal_end": 0,
     "conditioning_start": 0,
     "horizon_length": 1,
+    "num_candidates": 1,
+    "euler_steps": 1,
+    "beam_width": 1,
+    "search_iters": 0,
+    "branches": 1,
     "num_critics": 1,
+    "time_embedding_dim": 4,
     "replay_capacity": 1,
     "offline_updates": 0,
     "online_env_steps": 0,
@@ -45,8 +49,17 @@ AT_LEAST: dict[str, float] = {
     "evaluation_seed": 0,
     "train_batch_size_per_learner": 1,
 }
-LARGEST_TRAINING_SEED = 1_000_000
-"""RLlib seeds a training runner's environments with seed + its index + the env's index."""
+"""Whole numbers and their smallest values."""
+NUMBER_AT_LEAST = {
+    "eta": 0.0,
+    "beta": 0.0,
+    "lambda_sd": 0.0,
+    "online_diagonal_weight": 0.0,
+    "online_distillation_weight": 0.0,
+    "qgbs_eta": 0.0,
+}
+POSITIVE = ("grad_eps", "disagreement_eps", "utd_ratio", "snr", "gamma", "tau")
+AT_MOST_ONE = ("gamma", "tau")
 
 
 def validate_config(config: FlowMapConfig) -> None:
@@ -93,17 +106,25 @@ def _check_numbers(config: FlowMapConfig) -> None:
             raise ValueError(
                 f"{key}={value!r}: choose one of {allowed}.{suggest(str(value), allowed)}"
             )
-    for key, least in AT_LEAST.items():
+    for key, smallest in WHOLE_AT_LEAST.items():
         value = getattr(config, key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
-            raise ValueError(f"{key}={value!r}: must be a number >= {least}.")
-    for key in ("grad_eps", "disagreement_eps", "utd_ratio"):
-        if not getattr(config, key) > 0:
-            raise ValueError(f"{key}={getattr(config, key)!r}: must be > 0.")
-    for key in ("gamma", "tau"):
-        if not 0 < getattr(config, key) <= 1:
-            raise ValueError(f"{key}={getattr(config, key)!r}: must lie in (0, 1].")
-    if not 0 <= config.conditioning_zero_prob <= 1:
+        if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+            raise ValueError(f"{key}={value!r}: must be a whole number >= {smallest}.")
+    for key in ("target_num_candidates", "collection_num_candidates"):
+        value = getattr(config, key)
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"{key}={value!r}: must be a whole number >= 1, or None.")
+    for key, least in NUMBER_AT_LEAST.items():
+        if not _is_finite(value := getattr(config, key)) or value < least:
+            raise ValueError(f"{key}={value!r}: must be a number >= {least:g}.")
+    for key in POSITIVE:
+        value = getattr(config, key)
+        if not _is_finite(value) or value <= 0 or (key in AT_MOST_ONE and value > 1):
+            bounds = "lie in (0, 1]" if key in AT_MOST_ONE else "be > 0"
+            raise ValueError(f"{key}={value!r}: must be a number and {bounds}.")
+    if config.time_embedding_dim % 2:
+        raise ValueError(f"time_embedding_dim={config.time_embedding_dim}: must be even.")
+    if not _is_finite(config.conditioning_zero_prob) or not 0 <= config.conditioning_zero_prob <= 1:
         raise ValueError(
             f"conditioning_zero_prob={config.conditioning_zero_prob!r}: must lie in [0, 1]."
         )
@@ -118,6 +139,10 @@ def _check_numbers(config: FlowMapConfig) -> None:
             raise ValueError(f"{key}={widths!r}: expected a list of widths such as (512, 512).")
     for use in ("collection", "target", "evaluation"):
         config.selector(use)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check_phases(config: FlowMapConfig) -> None:
@@ -142,7 +167,9 @@ def _check_phases(config: FlowMapConfig) -> None:
             "an online-only run (offline_updates=0) starts from a trained policy: name it in "
             ".phases(initial_checkpoint=...), or set offline_updates > 0."
         )
-    if config.initial_checkpoint and not os.path.isdir(config.initial_checkpoint):
+    if config.initial_checkpoint and not os.path.isdir(
+        os.path.expanduser(config.initial_checkpoint)
+    ):
         raise ValueError(
             f"initial_checkpoint={config.initial_checkpoint!r}: no such folder. Give the folder "
             "that holds algorithm_state.pkl or learner_group/."
@@ -155,6 +182,15 @@ def _check_method(config: FlowMapConfig) -> None:
             f"num_critics={config.num_critics} with beta={config.beta}: the adaptive radius "
             "compares critics, so use num_critics >= 2 or beta=0."
         )
+    if (
+        config.online_objective != "imitation"
+        and config.lambda_sd == 0
+        and config.offline_updates > 0
+    ):
+        raise ValueError(
+            "lambda_sd=0 with offline_updates > 0: without self-distillation the jumps that this "
+            "method acts with are never trained. Use lambda_sd > 0, or algo QC."
+        )
     if config.conditioning_axis and config.online_objective != "generate_and_select":
         raise ValueError("conditioning_axis=True belongs to MVP: use algo MVP or leave it off.")
 
@@ -166,15 +202,21 @@ def _check_rllib_settings(config: FlowMapConfig) -> None:
         "enable_env_runner_and_connector_v2": True,
         "normalize_actions": True,
         "evaluation_duration_unit": "episodes",
+        # RLlib's own sampling of minibatches, which our learner replaces.
+        "num_epochs": 1,
+        "minibatch_size": None,
+        "shuffle_batch_per_epoch": False,
     }
     if not config.in_evaluation:  # RLlib itself asks evaluation for complete episodes
-        required["batch_mode"] = "truncate_episodes"
+        required |= {"batch_mode": "truncate_episodes", "explore": True}
     for key, value in required.items():
         if getattr(config, key) != value:
             raise ValueError(f"{key}={getattr(config, key)!r}: this algorithm needs {value!r}.")
     if config.evaluation_duration == "auto":
         raise ValueError("evaluation_duration='auto': give a number of episodes, such as 50.")
-    if config.seed is not None and not 0 <= config.seed < LARGEST_TRAINING_SEED:
+    if config.seed is not None and not (
+        isinstance(config.seed, int) and 0 <= config.seed < LARGEST_TRAINING_SEED
+    ):
         raise ValueError(
             f"seed={config.seed}: must lie in [0, {LARGEST_TRAINING_SEED}), so that training and "
             "evaluation never share an environment seed."
@@ -184,9 +226,21 @@ def _check_rllib_settings(config: FlowMapConfig) -> None:
             f"evaluation_seed={config.evaluation_seed}: must be >= {2 * LARGEST_TRAINING_SEED}; "
             "smaller seeds may occur in training."
         )
+    if config.evaluation_seed + int(config.evaluation_duration) > FINAL_EVALUATION_SEED:
+        raise ValueError(
+            f"evaluation_seed={config.evaluation_seed}: its {config.evaluation_duration} episodes "
+            f"reach the seeds of final evaluations, which begin at {FINAL_EVALUATION_SEED}."
+        )
 
 
 def check_environment(config: FlowMapConfig) -> None:
+    """Refuse an environment that nobody can make; register one that only we can.
+
+    Args:
+        config: Any ``AlgorithmConfig``.
+    Raises:
+        ValueError: If the name is unknown, with close ones.
+    """
     env = config.env
     if env is None:
         raise ValueError("no environment: set .environment(env=...), such as a task name.")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from rllib_fmq.analysis.panels import (
     x_values,
 )
 from rllib_fmq.analysis.results import Run, read_runs
+from rllib_fmq.atomic import replacing
 
 MISSING_MATPLOTLIB = (
     "no plot: the package 'matplotlib' is not installed: pip install 'rllib-fmq[plots]'"
@@ -56,18 +54,8 @@ def plot_curves(results: Sequence[str | Path], output: str | Path) -> Path:
             f"cannot write a plot to {str(output)!r}: the name must end in {', '.join(FORMATS)}."
         )
     figure = draw(read_runs(results))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, staged = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix
-    )
-    os.close(handle)
-    try:
+    with replacing(target) as staged:
         figure.savefig(staged, dpi=150)
-        os.chmod(staged, 0o644)
-        os.replace(staged, target)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(staged)
     return target
 
 

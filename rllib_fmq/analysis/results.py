@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def read_runs(paths: Sequence[str | Path]) -> list[Run]:
         ValueError: If a file is damaged or no run has finished an iteration.
     """
     folders = list(dict.fromkeys(t.resolve() for path in paths for t in find_trials(path)))
-    rows = [tuple(_read_rows(folder)) for folder in folders]
+    rows = [_without_repeats(_read_rows(folder)) for folder in folders]
     kept = [(folder, table) for folder, table in zip(folders, rows, strict=True) if table]
     if not kept:
         raise ValueError(
@@ -97,6 +97,17 @@ def _read_rows(folder: Path) -> Iterator[Mapping[str, Any]]:
     elif as_csv.is_file():
         with open(as_csv, newline="", encoding="utf-8") as file:
             yield from csv.DictReader(file)
+
+
+def _without_repeats(rows: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """A resumed trial goes through its iterations since the last checkpoint once more."""
+    kept: list[Mapping[str, Any]] = []
+    for row in rows:
+        iteration = _number(row.get("training_iteration"))
+        while kept and _number(kept[-1].get("training_iteration")) >= iteration:
+            kept.pop()
+        kept.append(row)
+    return tuple(kept)
 
 
 def _flatten(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

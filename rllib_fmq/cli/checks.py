@@ -9,6 +9,17 @@ from typing import Any
 
 from rllib_fmq.cli.configuration import TrainRequest, is_flow_map
 from rllib_fmq.cli.errors import CommandError
+from rllib_fmq.learner.initial_checkpoint import read_initial_state
+from rllib_fmq.rollout.checkpoints import load_policy
+
+NETWORK_KEYS = (
+    "horizon_length",
+    "actor_hidden",
+    "critic_hidden",
+    "num_critics",
+    "time_embedding_dim",
+    "conditioning_axis",
+)
 
 
 def check_request(request: TrainRequest) -> Any:
@@ -33,7 +44,29 @@ def check_request(request: TrainRequest) -> Any:
         if data not in checked:
             checked.add(data)
             _check_data(variant)
+        if variant.initial_checkpoint:
+            read_initial_state(variant.initial_checkpoint).check_fits(variant.online_objective)
+            check_networks(variant, variant.initial_checkpoint)
     return first
+
+
+def check_networks(config: Any, checkpoint: str | Path) -> None:
+    """Whether a checkpoint of ours can be read, and has the networks that a run will have.
+
+    Args:
+        config: Of the run, a ``FlowMapConfig``.
+        checkpoint: Folder.
+    Raises:
+        ValueError, FileNotFoundError: If not.
+    """
+    module, _ = load_policy(checkpoint)
+    wanted = config.model_config
+    for key in NETWORK_KEYS:
+        if module.model_config[key] != wanted[key]:
+            raise ValueError(
+                f"checkpoint {checkpoint} has {key}={module.model_config[key]!r}, this run "
+                f"{wanted[key]!r}: give both the same."
+            )
 
 
 def check_places(storage_path: str, name: str, resume: bool) -> Path | None:

@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 INTERRUPTED = 130
-_ERROR_LINE = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt|Exit)): (.*)$")
+_ERROR_LINE = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt|Exit))(?::\s*(.*))?$")
 # What Ray and Python put after an error that crossed processes or had a cause.
 _AFTER_ERROR = re.compile(r"^(The above exception|During handling|Traceback|ray::|\(pid|$)")
 _LONGEST = 600
@@ -78,7 +78,7 @@ def root_cause(error: BaseException | str) -> str:
                 if _AFTER_ERROR.match(line):
                     break
                 rest.append(line)
-            return _shorten(_with_kind(kind, " ".join([message, *rest])))
+            return _shorten(_with_kind(kind, " ".join([message or "", *rest])))
     return _shorten(" ".join(text.split()) or "unknown error")
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import tempfile
-from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from rllib_fmq.atomic import replacing
+from rllib_fmq.seeds import FINAL_EVALUATION_SEED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from rllib_fmq.rollout.evaluation import EpisodeOutcome
 
 _SEARCH = "Selector"
-_SEED = 2_000_000_000
 
 
 class Selector(str, Enum):
@@ -86,7 +85,7 @@ def evaluate(
             help="Episode k starts from seed + k. The default is used neither in training nor in "
             "a run's own evaluations.",
         ),
-    ] = _SEED,
+    ] = FINAL_EVALUATION_SEED,
     num_workers: Annotated[
         int,
         typer.Option(
@@ -140,7 +139,9 @@ def evaluate(
     report = _report(path, config, chosen, outcomes)
     _print_table(report)
     if output is not None:
-        _write_json(output, report | {"outcomes": [_plain(o) for o in outcomes]})
+        content = report | {"outcomes": [_plain(o) for o in outcomes]}
+        with replacing(output) as staged:
+            staged.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         typer.echo(f"outcomes: {output}")
     if video is not None:
         from rllib_fmq.rollout.video import record_in_subprocess
@@ -263,20 +264,6 @@ def _plain(outcome: EpisodeOutcome) -> dict[str, Any]:
     content = dataclasses.asdict(outcome)
     del content["plan_seconds"]
     return content
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, staged = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2)
-            file.write("\n")
-        os.chmod(staged, 0o644)
-        os.replace(staged, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(staged)
 
 
 class _Bar:

@@ -75,7 +75,7 @@ class TrialProgress:
         now = float(result.get("time_total_s") or 0.0)
         if phase != self.phase or not self.history:
             # A trial that was resumed has done some of its phase before.
-            from_zero = self.history or result.get("training_iteration") == 1
+            from_zero = bool(self.history) or result.get("training_iteration") == 1
             self.history.clear()
             if from_zero:
                 self.history.append((0.0, now - float(result.get("time_this_iter_s") or 0.0)))

@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from rllib_fmq.cli.artifacts import make_artifacts
-from rllib_fmq.cli.checks import check_places, check_request
+from rllib_fmq.cli.checks import check_networks, check_places, check_request
 from rllib_fmq.cli.configuration import TrainRequest, default_config, is_flow_map
 from rllib_fmq.cli.errors import INTERRUPTED, CommandError, root_cause
 from rllib_fmq.cli.options import TrainOptions
@@ -36,6 +36,14 @@ def run_experiment(request: TrainRequest, options: TrainOptions) -> None:
     check_places(options.storage_path, name, resume=False)
     checkpoint = _checkpoint_to_restore(options.restore)
     checked = check_request(request)
+    if checkpoint is not None and is_flow_map(checked):
+        if checked.initial_checkpoint:
+            raise CommandError(
+                "--restore goes on with a run, initial_checkpoint starts another one from its "
+                "networks: give one of the two.",
+                exit_code=2,
+            )
+        check_networks(checked, checkpoint)
     _notes(request, options)
     if checkpoint is not None:
         request.config.callbacks(on_algorithm_init=partial(_restore, checkpoint=str(checkpoint)))

@@ -75,12 +75,16 @@ def critic_disagreement(q_values: Tensor) -> Tensor:
 
         delta = std(Q_1, ..., Q_n), which for two critics is |Q_1 - Q_2| / sqrt(2)
 
+    A single critic has no spread: 0.
+
     Args:
-        q_values: Ensemble values, shape (n, B) with n >= 2.
+        q_values: Ensemble values, shape (n, B) with n >= 1.
     Returns:
         delta, shape (B,), >= 0.
     Source: Section 3.3; the sample standard deviation is its extension to n > 2.
     """
+    if q_values.shape[0] == 1:
+        return torch.zeros_like(q_values[0])
     if q_values.shape[0] == 2:
         return (q_values[0] - q_values[1]).abs().mul(0.5**0.5)
     return q_values.std(dim=0)

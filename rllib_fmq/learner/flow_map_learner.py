@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ from rllib_fmq.nn.objectives import LossSettings, UpdateContext
 LEARNER_STATE = "flow_map_learner"
 RANK_STRIDE = 1_000_003
 """Between the seeds of two learners; RLlib itself gives all of them the same."""
+UPDATE_STRIDE = 1_000_000_007
+"""Between the seeds of a run resumed at two successive updates."""
 
 
 class FlowMapLearner(TorchLearner):
@@ -41,10 +44,12 @@ class FlowMapLearner(TorchLearner):
         self.settings: LossSettings = config.loss_settings()
         self.num_updates = 0
         self.online = False
-        rank = torch.distributed.get_rank() if self.distributed else 0
-        self.generator = torch.Generator(self._device).manual_seed(
-            (config.seed or 0) + RANK_STRIDE * (rank + 1)
-        )
+        self.restore_error = ""
+        """What went wrong in the last ``restore_from_path``; empty if nothing did."""
+        self.jumps_trained = config.lambda_sd > 0
+        """Whether self-distillation ever trained u_{r,t} off the diagonal."""
+        self.generator = torch.Generator(self._device)
+        self._seed_generator()
         self._load_replay()
 
     def _load_replay(self) -> None:
@@ -73,6 +78,13 @@ class FlowMapLearner(TorchLearner):
             lr_or_lr_schedule=config.lr,
         )
 
+    def _seed_generator(self, num_updates: int = 0) -> None:
+        """One stream for each (seed, rank, updates done); without a seed, fresh entropy."""
+        seed = self.config.seed
+        base = int.from_bytes(os.urandom(6), "little") if seed is None else seed
+        rank = torch.distributed.get_rank() if self.distributed else 0
+        self.generator.manual_seed(base + RANK_STRIDE * (rank + 1) + UPDATE_STRIDE * num_updates)
+
     def begin_online(self) -> None:
         """Freeze the actor as reference and switch the objective."""
         if self.online:
@@ -89,8 +101,9 @@ class FlowMapLearner(TorchLearner):
         Args:
             initial: From ``read_initial_state``.
         Raises:
-            ValueError: If the networks have other sizes.
+            ValueError: If the networks have other sizes, or the policy cannot jump.
         """
+        initial.check_fits(self.settings.online_objective)
         try:
             self.flow_module.set_state(initial.module)
         except RuntimeError as error:
@@ -99,7 +112,10 @@ class FlowMapLearner(TorchLearner):
                 f"actor_hidden, critic_hidden and horizon_length. ({error})"
             ) from error
         self._set_optimizer_state(initial.optimizer)
+        for optimizer, schedule in self._optimizer_lr_schedules.items():
+            self._set_optimizer_lr(optimizer, schedule.get_current_value())  # not the other run's
         self.num_updates = initial.num_updates
+        self.jumps_trained = initial.jumps_trained
 
     def update(
         self,
@@ -232,6 +248,7 @@ class FlowMapLearner(TorchLearner):
             state[LEARNER_STATE] = {
                 "num_updates": self.num_updates,
                 "online": self.online,
+                "jumps_trained": self.jumps_trained,
                 "generator": self.generator.get_state().numpy(),
                 "dataset_fingerprint": self.dataset_fingerprint,
                 "replay": self.replay.get_state(),
@@ -256,9 +273,22 @@ class FlowMapLearner(TorchLearner):
             )
         self.num_updates = own["num_updates"]
         self.online = own["online"]
-        if not self.distributed:
+        self.jumps_trained = own["jumps_trained"]
+        if self.distributed:
+            # The checkpoint holds the first learner's generator: all start a new stream.
+            self._seed_generator(self.num_updates)
+        else:
             self.generator.set_state(torch.from_numpy(np.array(own["generator"])))
         if self.replay.num_online:
             self._load_replay()
         self.replay.set_state(own["replay"])
         self.replay.forget_open_episodes()
+
+    def restore_from_path(self, *args: Any, **kwargs: Any) -> None:
+        """RLlib's, which reports no errors of remote learners: they are kept for the algorithm."""
+        self.restore_error = ""
+        try:
+            super().restore_from_path(*args, **kwargs)
+        except Exception as error:
+            self.restore_error = str(error)
+            raise

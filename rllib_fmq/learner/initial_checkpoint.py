@@ -24,6 +24,24 @@ class InitialState(NamedTuple):
     """As ``Learner.get_state`` gives it."""
     num_updates: int
     """Gradient updates done, which place the run on the time curriculum."""
+    jumps_trained: bool
+    """Whether the policy can jump: False for QC, which trains the diagonal only."""
+    online: bool
+    """Whether the run was past its offline-online switch."""
+
+    def check_fits(self, online_objective: str) -> None:
+        """Refuse a policy that cannot jump where the run acts by jumping.
+
+        Args:
+            online_objective: Of the run that would start from this.
+        Raises:
+            ValueError: If so.
+        """
+        if not self.jumps_trained and online_objective != "imitation":
+            raise ValueError(
+                "initial_checkpoint was trained on the diagonal only (QC, or lambda_sd=0), so its "
+                "one-step jumps mean nothing: start from a checkpoint of FMQ, QGBS or MVP."
+            )
 
 
 def read_initial_state(checkpoint: str | Path) -> InitialState:
@@ -54,7 +72,14 @@ def read_initial_state(checkpoint: str | Path) -> InitialState:
             )
     try:
         module, state = (pickle.loads(file.read_bytes()) for file in files)
-        return InitialState(module, state[COMPONENT_OPTIMIZER], state[LEARNER_STATE]["num_updates"])
+        own = state[LEARNER_STATE]
+        return InitialState(
+            module=module,
+            optimizer=state[COMPONENT_OPTIMIZER],
+            num_updates=own["num_updates"],
+            jumps_trained=own["jumps_trained"],
+            online=own["online"],
+        )
     except (pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
         raise ValueError(
             f"initial_checkpoint={str(checkpoint)!r} is damaged or of another algorithm "

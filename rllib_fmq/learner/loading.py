@@ -39,7 +39,8 @@ def load_replay(
     )
     obs_dim, action_dim = observation_space.shape[0], flat_actions.shape[0]
     if config.dataset is None:
-        capacity = min(config.replay_capacity, max(1, config.online_env_steps))
+        wanted = max(1, config.online_env_steps) + config.online_steps_per_round()
+        capacity = min(config.replay_capacity, wanted)
         return ReplayTable(capacity, obs_dim, action_dim, device), NO_DATASET
     table = load_dataset(config.dataset, str(config.env), data_dir=config.dataset_dir)
     check_fits(table, observation_space, flat_actions)

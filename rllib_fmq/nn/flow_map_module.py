@@ -181,6 +181,11 @@ def check_spaces(
             f"action space {action_space} is unbounded: actions are scaled to [-1, 1], so finite "
             "bounds are needed. Wrap the environment, for instance in gymnasium's RescaleAction."
         )
+    if not (action_space.low < action_space.high).all():
+        raise ValueError(
+            f"action space {action_space} has a dimension without room (low >= high): remove it "
+            "with a wrapper."
+        )
     return observation_space.shape[0], int(np.prod(action_space.shape))
 
 

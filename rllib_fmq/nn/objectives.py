@@ -48,7 +48,6 @@ class LossSettings:
     """Every number and choice of the losses; the config keys of the same names."""
 
     gamma: float
-    horizon_length: int
     lambda_sd: float
     distillation: str
     distillation_student: Student

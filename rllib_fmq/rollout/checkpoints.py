@@ -17,10 +17,6 @@ from rllib_fmq.nn.flow_map_module import FlowMapModule
 from rllib_fmq.rollout.evaluation import EpisodeOutcome, evaluate_episodes
 from rllib_fmq.tasks.registry import make_env
 
-FINAL_EVALUATION_SEED = 2_000_000_000
-"""Episode k of a final evaluation is reset with this plus k: no seed of training or of the
-periodic evaluations."""
-
 _GROUP = Path("learner_group")
 _MODULE = _GROUP / "learner" / "rl_module" / "default_policy"
 _CONSTRUCTOR = "class_and_ctor_args.pkl"

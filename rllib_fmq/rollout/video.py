@@ -11,7 +11,6 @@ import math
 import os
 import subprocess
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -24,11 +23,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rllib_fmq.atomic import replacing
 from rllib_fmq.flow.selection import SelectorSettings
+from rllib_fmq.seeds import FINAL_EVALUATION_SEED
 
 NO_GL = ("disable", "disabled", "off", "false", "0")
 MISSING_ENCODER = (
     "no video: the package 'imageio-ffmpeg' is not installed: pip install 'rllib-fmq[video]'"
+)
+NO_OPENGL = (
+    " (MuJoCo found no working OpenGL; install one, such as `apt-get install libegl1 "
+    "libgl1-mesa-dri` or `apt-get install libosmesa6`)"
 )
 _RESULT = "video-result: "
 
@@ -50,7 +55,7 @@ def record_in_subprocess(
     output: str | Path,
     *,
     selector: SelectorSettings | None = None,
-    seed: int = 2_000_000_000,
+    seed: int = FINAL_EVALUATION_SEED,
     settings: VideoSettings | None = None,
     timeout: float = 300.0,
     report: Callable[[str], None] | None = None,
@@ -72,11 +77,13 @@ def record_in_subprocess(
     if find_spec("imageio_ffmpeg") is None:
         say(MISSING_ENCODER)
         return None
-    environment = dict(os.environ)
+    environment, hint = dict(os.environ), ""
     if environment.get("MUJOCO_GL", "").lower() in ("", *NO_GL):
         from rllib_fmq.tasks.rendering import find_gl_backend
 
-        environment["MUJOCO_GL"] = find_gl_backend() or "disable"
+        backend = find_gl_backend()
+        hint = "" if backend else NO_OPENGL
+        environment["MUJOCO_GL"] = backend or "disable"
     options = {
         "selector": None if selector is None else dataclasses.asdict(selector),
         "seed": seed,
@@ -104,7 +111,7 @@ def record_in_subprocess(
         say(results[-1].removeprefix(_RESULT))
         return Path(output)
     errors = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
-    say(f"no video: {errors[-1]}")
+    say(f"no video: {errors[-1]}{hint}")
     return None
 
 
@@ -146,7 +153,9 @@ def record_episode(
             simplify_scene(env.unwrapped)
         if step % stride or len(frames) > settings.max_frames or time.monotonic() > deadline:
             return
-        frame = env.render()
+        frame = None
+        with suppress(NotImplementedError):
+            frame = env.render()
         if not isinstance(frame, np.ndarray) or frame.ndim != 3:
             raise RuntimeError(f"environment {config.env!r} renders no RGB frames.")
         frames.append(frame)
@@ -193,23 +202,15 @@ def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float) -> 
     images = [np.ascontiguousarray(f[: f.shape[0] // 2 * 2, : f.shape[1] // 2 * 2]) for f in frames]
     if not images:
         raise RuntimeError("no frames were rendered within the time budget.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, staged = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
-    try:
-        height, width = images[0].shape[:2]
+    height, width = images[0].shape[:2]
+    with replacing(path) as staged:
         writer = imageio_ffmpeg.write_frames(
-            staged, (width, height), fps=fps, quality=8, macro_block_size=2
+            str(staged), (width, height), fps=fps, quality=8, macro_block_size=2
         )
         writer.send(None)
         for image in images:
             writer.send(image)
         writer.close()
-        os.chmod(staged, 0o644)
-        os.replace(staged, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(staged)
 
 
 def _rendering_env(make: Callable[..., Any], settings: VideoSettings) -> Any:

@@ -33,7 +33,11 @@ def weights(algo: Any) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", list(ALGORITHMS))
 @pytest.mark.parametrize(
     ("runners", "learners"),
-    [(0, 0), pytest.param(2, 1, marks=pytest.mark.slow), pytest.param(0, 2, marks=pytest.mark.slow)],
+    [
+        (0, 0),
+        pytest.param(2, 1, marks=pytest.mark.slow),
+        pytest.param(0, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_both_phases_run(
     ray_session: None,
@@ -85,6 +89,34 @@ def test_offline_only_and_online_only_from_another_method(
         assert read_initial_state(checkpoint).num_updates == 20
         results = run_to_end(online)
         assert {r["phase"] for r in results} == {"online"}
+
+
+def test_a_policy_without_jumps_starts_no_jumping_method(
+    ray_session: None, small_config: Callable[..., Any], tmp_path: Path
+) -> None:
+    offline = small_config("QC", online_env_steps=0).build_algo()
+    offline.train()
+    checkpoint = offline.save_to_path(str(tmp_path / "qc"))
+    offline.stop()
+    with pytest.raises(ValueError, match="diagonal only"):
+        small_config("FMQ", offline_updates=0, initial_checkpoint=str(checkpoint)).build_algo()
+
+
+def test_one_critic_has_no_disagreement(
+    ray_session: None, small_config: Callable[..., Any]
+) -> None:
+    config = small_config("FMQ").training(num_critics=1, beta=0.0, eta=0.5)
+    learner = run_to_end(config.build_algo())[-1]["learners"]["default_policy"]
+    assert learner["eta_eff"] == pytest.approx(0.5) and learner["disagreement"] == 0.0
+
+
+def test_learning_rate_schedules_count_updates(
+    ray_session: None, small_config: Callable[..., Any]
+) -> None:
+    config = small_config("FMQ").training(lr=[[0, 1e-3], [20, 1e-4]])
+    result = run_to_end(config.build_algo())[-1]
+    rate = result["learners"]["default_policy"]["default_optimizer_learning_rate"]
+    assert rate == pytest.approx(1e-4)
 
 
 def test_initial_checkpoint_of_other_sizes_is_refused(
@@ -142,9 +174,7 @@ def test_same_seed_same_weights(ray_session: None, small_config: Callable[..., A
         np.testing.assert_array_equal(array, finals[1][key])
 
 
-def test_updates_owed_follow_the_ratio(
-    ray_session: None, small_config: Callable[..., Any]
-) -> None:
+def test_updates_owed_follow_the_ratio(ray_session: None, small_config: Callable[..., Any]) -> None:
     config = small_config("FMQ", utd_ratio=0.5, online_env_steps=60)
     results = run_to_end(config.build_algo())
     last = results[-1]
@@ -167,9 +197,7 @@ def test_reference_is_the_offline_policy(
     assert moved > 0.0
 
 
-def test_optimizer_reset_is_a_choice(
-    ray_session: None, small_config: Callable[..., Any]
-) -> None:
+def test_optimizer_reset_is_a_choice(ray_session: None, small_config: Callable[..., Any]) -> None:
     steps = {}
     for reset in (False, True):
         config = small_config("FMQ").training(reset_optimizer_online=reset)
