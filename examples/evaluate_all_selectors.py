@@ -15,12 +15,12 @@ from pathlib import Path
 from rllib_fmq.analysis.intervals import wilson_interval
 from rllib_fmq.flow.selection import SelectorSettings
 from rllib_fmq.rollout.checkpoints import (
-    FINAL_EVALUATION_SEED,
     check_selector,
     evaluate_checkpoint,
     load_policy,
 )
 from rllib_fmq.rollout.evaluation import summarise
+from rllib_fmq.seeds import FINAL_EVALUATION_SEED
 
 SELECTORS = {
     "sample": SelectorSettings(kind="sample"),

@@ -48,6 +48,7 @@ def adapt(checkpoint: Path, dataset: Path, out: Path, steps: int, seed: int) -> 
             updates_per_iteration=max(1, steps // 10),
             learning_starts=0,
         )
+        .evaluation(evaluation_interval=None)  # done by hand, below
         .debugging(seed=seed)
     )
     algo = config.build_algo()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -35,7 +35,10 @@ class Reach(gym.Env[dict[str, np.ndarray], np.ndarray]):
     ``render`` serves videos only.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / STEP_SECONDS)}  # noqa: RUF012
+    metadata: ClassVar[dict[str, Any]] = {
+        "render_modes": ["rgb_array"],
+        "render_fps": round(1 / STEP_SECONDS),
+    }
     observation_space = gym.spaces.Dict(
         {
             "position": gym.spaces.Box(-2.0, 2.0, (2,), np.float32),

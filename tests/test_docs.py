@@ -264,7 +264,7 @@ def test_python_in_the_readme_is_valid() -> None:
     for block in blocks:
         compile(block, "README.md", "exec")
     (example,) = (block for block in blocks if "build_algo" in block)
-    assert len(example.strip().splitlines()) <= 17
+    assert len(example.strip().splitlines()) <= 15
     scope: dict[str, Any] = {}
     exec(example.split("algo = ")[0], scope)
     scope["config"].validate()

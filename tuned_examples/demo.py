@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-
-from rllib_fmq.learner.initial_checkpoint import read_initial_state
 
 HERE = Path(__file__).resolve().parent
 DATASET = "cube-single-play-v0"
@@ -37,6 +36,9 @@ def rllib(*arguments: str) -> None:
 
 def is_online(checkpoint: Path) -> bool:
     """Whether a checkpoint was written after the offline-online switch."""
+    os.environ.setdefault("MUJOCO_GL", "disable")  # simulators look for a display on import
+    from rllib_fmq.learner.initial_checkpoint import read_initial_state
+
     return read_initial_state(checkpoint).online
 
 

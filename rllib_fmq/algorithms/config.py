@@ -9,6 +9,7 @@ from typing import Any
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
+from rllib_fmq.algorithms.paths import AUTO, absolute_path
 from rllib_fmq.algorithms.selectors import SelectorChoice, resolve_selector
 from rllib_fmq.algorithms.validation import validate_config
 from rllib_fmq.flow.selection import SelectorSettings
@@ -114,7 +115,7 @@ class FlowMapConfig(AlgorithmConfig):
         self.reset_optimizer_online = False
 
         # Data: path of a dataset, "auto", or None; and where "auto" looks first.
-        self.dataset: str | None = "auto"
+        self.dataset: str | None = AUTO
         self.dataset_dir: str | None = None
 
         # Phases.
@@ -255,7 +256,9 @@ class FlowMapConfig(AlgorithmConfig):
             This config.
         """
         super().offline_data(**kwargs)
-        return self._set({"dataset": dataset, "dataset_dir": dataset_dir})
+        return self._set(
+            {"dataset": absolute_path(dataset), "dataset_dir": absolute_path(dataset_dir)}
+        )
 
     def phases(
         self,
@@ -281,7 +284,8 @@ class FlowMapConfig(AlgorithmConfig):
         Returns:
             This config.
         """
-        return self._set({k: v for k, v in locals().items() if k != "self"})
+        given = {k: v for k, v in locals().items() if k != "self"}
+        return self._set(given | {"initial_checkpoint": absolute_path(initial_checkpoint)})
 
     def evaluation(
         self,

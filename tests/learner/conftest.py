@@ -24,6 +24,24 @@ SPACES = (
     gym.spaces.Box(LOW, HIGH, dtype=np.float32),
 )
 
+
+class Walk(gym.Env[np.ndarray, np.ndarray]):
+    """Spaces of the dataset below; its episodes last three steps."""
+
+    observation_space, action_space = SPACES
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(OBS_DIM, np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        return np.full(OBS_DIM, self.steps, np.float32), -1.0, self.steps == 3, False, {}
+
+
 ConfigFactory = Callable[..., FlowMapConfig]
 LearnerFactory = Callable[..., FlowMapLearner]
 
@@ -61,8 +79,8 @@ def write_walk(path: Path, num_episodes: int = 60, seed: int = 0) -> Path:
 
 @pytest.fixture(scope="session")
 def walk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The dataset's file; the learners never make the environment, but its name must be known."""
-    register_env(WALK, lambda config: gym.make("Pendulum-v1"))
+    """The dataset's file, whose environment this registers."""
+    register_env(WALK, lambda config: Walk())
     return write_walk(tmp_path_factory.mktemp("walk") / "walk.npz")
 
 

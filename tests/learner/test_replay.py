@@ -331,9 +331,18 @@ def test_tails_are_reused() -> None:
         episode = oracle.new_episode()
         add_fragment(table, oracle, episode, 1 + k % 3)
         add_fragment(table, oracle, episode, 1 + k % 2, "truncated")
-    # At most one kept observation a stored row is ever needed.
+    # Never more than one kept observation a stored row.
     assert table.tails.shape[0] <= 2 * table.capacity
     oracle.check(table.sample(200, 3, generator()), 3)
+
+
+def test_a_running_episode_keeps_one_tail() -> None:
+    table, oracle = make(1_000)
+    episode = oracle.new_episode()
+    before = table.tails.shape[0]
+    for _ in range(900):
+        add_fragment(table, oracle, episode, 1)
+    assert table.tails.shape[0] == before < 100
 
 
 def test_rows_are_drawn_uniformly() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,7 +45,7 @@ class Case(NamedTuple):
     config_class: type[FlowMapConfig]
     online: bool
     condition: bool = False
-    training: dict[str, Any] = {}
+    training: Mapping[str, Any] = MappingProxyType({})
 
 
 CASES = {

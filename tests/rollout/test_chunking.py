@@ -149,7 +149,9 @@ def test_fragments_hold_primitive_steps_in_the_unit_box(
             for k in range(len(part)):
                 np.testing.assert_array_equal(obs[k], observation(number, episode, step))
                 received = taken[number, episode, step]
-                np.testing.assert_allclose(scale_actions(received, LOW, HIGH), actions[k], atol=1e-6)
+                np.testing.assert_allclose(
+                    scale_actions(received, LOW, HIGH), actions[k], atol=1e-6
+                )
                 assert part.get_rewards()[k] == step + 0.5
                 step += 1
             np.testing.assert_array_equal(obs[-1], observation(number, episode, step))
@@ -189,9 +191,7 @@ def test_the_replay_holds_what_the_environments_saw(
         np.testing.assert_allclose(batch.actions[k], expected.ravel(), atol=1e-6)
         rewards = [step + i + 0.5 for i in range(taken)] + [0.0] * (HORIZON - taken)
         np.testing.assert_allclose(batch.rewards[k], rewards)
-        np.testing.assert_array_equal(
-            batch.next_obs[k], observation(number, episode, step + taken)
-        )
+        np.testing.assert_array_equal(batch.next_obs[k], observation(number, episode, step + taken))
         assert bool(batch.complete[k]) == (taken == HORIZON)
         ended = episode < len(envs[number].actions) - 1 or len(actions) == envs[number].length
         last = step + taken == len(actions)

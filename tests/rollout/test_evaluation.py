@@ -68,9 +68,7 @@ def timeless(outcomes: list[EpisodeOutcome]) -> list[EpisodeOutcome]:
 
 
 @pytest.mark.parametrize("env_name", [SCRIPTED, SCRIPTED_DICT])
-def test_outcomes_of_a_scripted_environment(
-    policy: Callable[..., Policy], env_name: str
-) -> None:
+def test_outcomes_of_a_scripted_environment(policy: Callable[..., Policy], env_name: str) -> None:
     module, env = policy(env_name)
     seeds = [70, 73, 71]
     told: list[EpisodeOutcome] = []
@@ -226,9 +224,7 @@ def test_training_never_uses_an_evaluation_seed(build: Callable[..., Any]) -> No
     algo = build()
     results = [algo.train() for _ in range(3)]
     seeds = [algo.config.evaluation_seed + k for k in range(5)]
-    trained = [
-        seed for env in algo.env_runner.env.unwrapped.envs for seed in env.unwrapped.seeds
-    ]
+    trained = [seed for env in algo.env_runner.env.unwrapped.envs for seed in env.unwrapped.seeds]
     assert [seed for seed in trained if seed is not None] == [3, 4]
     env = getattr(algo.eval_env_runner, EVALUATION_ENV)
     rounds = sum(result["evaluated_this_iteration"] for result in results)
@@ -319,10 +315,18 @@ def test_evaluation_in_parallel_and_after_a_runners_death(build: Callable[..., A
     final = evaluated(results[-1])
     assert [final[n] for n in names] == [expected[n] for n in names]
 
-    # All episodes are there when a runner dies during the evaluation, or all are dead before.
+    # All episodes are there although a runner dies in the middle of its share ...
     group = algo.eval_env_runner_group
-    actors = group._worker_manager.actors()
-    for actor in actors.values():
+
+    def doom(runner: Any) -> None:
+        getattr(runner, EVALUATION_ENV).deadly_seed = runner.config.evaluation_seed + 4
+
+    group.foreach_env_runner(doom, local_env_runner=False, remote_worker_ids=[1])
+    again = algo.evaluate()["env_runners"]
+    assert [again[n] for n in names] == [expected[n] for n in names]
+    assert group.num_healthy_remote_workers() == 1
+    # ... and although all are gone.
+    for actor in group._worker_manager.actors().values():
         ray.kill(actor)
-        again = algo.evaluate()["env_runners"]
-        assert [again[n] for n in names] == [expected[n] for n in names]
+    again = algo.evaluate()["env_runners"]
+    assert [again[n] for n in names] == [expected[n] for n in names]

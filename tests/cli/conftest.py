@@ -1,0 +1,116 @@
+"""The command in this process, and one small real run that several tests look at."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from rllib_fmq.data.transitions_npz import save_transitions
+
+TINY = (
+    '{"actor_hidden": [16], "critic_hidden": [16], "num_candidates": 2, "horizon_length": 2, '
+    '"diagonal_warmup_updates": 2, "interval_anneal_end": 10, "updates_per_iteration": 20, '
+    '"learning_starts": 10, "train_batch_size_per_learner": 16, "rollout_fragment_length": 20}'
+)
+PENDULUM = "Pendulum-v1"
+
+
+@dataclass
+class Outcome:
+    """What a call of the command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture()
+def rllib(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
+    """``rllib("plot", folder)`` in this process; for calls that do not start Ray."""
+    from rllib_fmq.cli import main
+
+    environment = dict(os.environ)
+    names = [None, "ray", "ray.tune", "ray.rllib", "ray.train", "ray.air", "ray.data"]
+    levels = {name: logging.getLogger(name).level for name in names}
+    monkeypatch.setattr(sys, "argv", ["rllib"])
+
+    def call(*arguments: str | Path) -> Outcome:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    with warnings.catch_warnings():
+        yield call
+    os.environ.clear()
+    os.environ.update(environment)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def run_rllib(*arguments: str | Path, timeout: float = 900.0) -> Outcome:
+    """The command in a process of its own, as a user calls it."""
+    process = subprocess.run(
+        [sys.executable, "-m", "rllib_fmq.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Outcome(process.returncode, process.stdout, process.stderr)
+
+
+@pytest.fixture(scope="session")
+def pendulum_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four episodes of random actions in Pendulum."""
+    env = gym.make(PENDULUM)
+    env.action_space.seed(0)
+    columns: dict[str, list[object]] = {
+        name: []
+        for name in (
+            *("observations", "actions", "rewards"),
+            *("next_observations", "terminated", "truncated"),
+        )
+    }
+    for episode in range(4):
+        obs, _ = env.reset(seed=episode)
+        done = False
+        while not done:
+            action = env.action_space.sample()
+            following, reward, terminated, truncated, _ = env.step(action)
+            row = (obs, action, reward, following, terminated, truncated)
+            for column, value in zip(columns.values(), row, strict=True):
+                column.append(value)
+            obs, done = following, terminated or truncated
+    path = tmp_path_factory.mktemp("pendulum") / "pendulum.npz"
+    return save_transitions(path, **{k: np.asarray(v) for k, v in columns.items()})
+
+
+@pytest.fixture(scope="session")
+def pendulum_run(
+    pendulum_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Outcome]:
+    """Storage folder and output of `rllib train` with FMQ on Pendulum, experiment "run"."""
+    storage = tmp_path_factory.mktemp("results")
+    outcome = run_rllib(
+        *("train", "--algo", "FMQ", "--env", PENDULUM, "--dataset", pendulum_data),
+        *("--config", TINY, "--offline-updates", "40", "--online-env-steps", "40"),
+        *("--eta", "0.5", "--seed", "3", "--evaluation-interval", "1"),
+        *("--evaluation-episodes", "1", "--checkpoint-freq", "1"),
+        *("--storage-path", storage, "-n", "run"),
+    )
+    assert outcome.code == 0, outcome.err
+    return storage, outcome

@@ -1,0 +1,144 @@
+"""Rollout videos: what becomes of them with and without what they need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rllib_fmq.data.transitions_npz import save_transitions
+from rllib_fmq.rollout import video
+from rllib_fmq.rollout.video import VideoSettings, record_in_subprocess, write_video
+from tests.cli.conftest import TINY, run_rllib
+
+CUBE = "cube-single-play-singletask-task1-v0"
+
+
+def size_and_frames(path: Path) -> tuple[tuple[int, int], int]:
+    import imageio_ffmpeg
+
+    reader = imageio_ffmpeg.read_frames(str(path))
+    size = next(reader)["size"]
+    return size, sum(1 for _ in reader)
+
+
+def test_write_video_crops_to_even_sizes(tmp_path: Path) -> None:
+    pytest.importorskip("imageio_ffmpeg")
+    frames = [np.full((51, 65, 3), 20 * i, np.uint8) for i in range(7)]
+    path = tmp_path / "new" / "film.mp4"
+    write_video(path, frames, fps=10)
+    assert size_and_frames(path) == ((64, 50), 7)
+    assert [p.name for p in path.parent.iterdir()] == ["film.mp4"]
+
+
+def test_no_frames_no_file(tmp_path: Path) -> None:
+    pytest.importorskip("imageio_ffmpeg")
+    with pytest.raises(RuntimeError, match="no frames"):
+        write_video(tmp_path / "film.mp4", [], fps=10)
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_encoder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "find_spec", lambda name: None)
+    lines: list[str] = []
+    assert record_in_subprocess("anywhere", tmp_path / "f.mp4", report=lines.append) is None
+    assert lines == [video.MISSING_ENCODER] and "pip install 'rllib-fmq[video]'" in lines[0]
+
+
+def test_a_renderer_that_hangs_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("imageio_ffmpeg")
+    monkeypatch.setenv("MUJOCO_GL", "egl")
+    lines: list[str] = []
+    # Python itself takes longer to start.
+    made = record_in_subprocess("any", tmp_path / "f.mp4", timeout=0.01, report=lines.append)
+    assert made is None and len(lines) == 1 and "took longer than" in lines[0]
+
+
+def test_scene_without_mujoco_is_left_alone() -> None:
+    class Plain:
+        model = "a string"
+
+    video.simplify_scene(Plain())
+    video.simplify_scene(object())
+
+
+def test_names_of_every_kth_step() -> None:
+    assert [video._ordinal(k) for k in (1, 2, 3, 4, 11, 12, 13, 21, 102)] == [
+        *("st", "nd", "rd", "th", "th", "th", "th", "st", "nd")
+    ]
+
+
+@pytest.fixture(scope="module")
+def cube_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of an experiment on the cube, trained for a moment on random numbers."""
+    pytest.importorskip("ogbench")
+    folder = tmp_path_factory.mktemp("cube")
+    rng = np.random.default_rng(0)
+    obs = rng.standard_normal((401, 28))
+    data = save_transitions(
+        folder / "random.npz",
+        observations=obs[:-1],
+        actions=rng.uniform(-1, 1, (400, 5)),
+        rewards=-np.ones(400),
+        next_observations=obs[1:],
+        terminated=np.zeros(400, bool),
+        truncated=np.zeros(400, bool),
+    )
+    outcome = run_rllib(
+        *("train", "--algo", "QC", "--env", CUBE, "--dataset", data, "--no-artifacts"),
+        *("--config", TINY, "--offline-updates", "20", "--online-env-steps", "0"),
+        *("--evaluation-interval", "0", "--storage-path", folder, "-n", "qc"),
+    )
+    assert outcome.code == 0, outcome.err
+    return folder / "qc"
+
+
+@pytest.mark.slow
+def test_film_of_the_cube(cube_run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("imageio_ffmpeg")
+    from rllib_fmq.tasks.rendering import find_gl_backend
+
+    if find_gl_backend() is None:
+        pytest.skip("no OpenGL for MuJoCo: install libegl1 or libosmesa6")
+    lines: list[str] = []
+    settings = VideoSettings(width=160, height=120, max_frames=10)
+    path = record_in_subprocess(
+        cube_run, tmp_path / "f.mp4", seed=7, settings=settings, report=lines.append
+    )
+    assert path == tmp_path / "f.mp4", lines
+    size, frames = size_and_frames(path)
+    assert size == (160, 120) and 2 <= frames <= 11
+    assert len(lines) == 1 and "seed 7" in lines[0] and "every 20th step" in lines[0]
+
+
+@pytest.mark.slow
+def test_evaluation_without_opengl_says_so_and_succeeds(cube_run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("imageio_ffmpeg")
+    # A value that MuJoCo knows, and that cannot draw anything.
+    code = (
+        "import rllib_fmq.tasks.rendering as r; r.find_gl_backend = lambda: None\n"
+        "import sys; from rllib_fmq.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    process = subprocess.run(
+        [
+            *(sys.executable, "-c", code, "evaluate", str(cube_run), "--selector", "euler"),
+            *("--num-candidates", "1", "--euler-steps", "1", "--episodes", "1"),
+            *("--video", str(tmp_path / "f.mp4")),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "euler (1 steps, N=1), NFE 1" in process.stdout
+    assert "MuJoCo found no working OpenGL" in process.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_qc_refuses_selectors_that_jump(cube_run: Path) -> None:
+    outcome = run_rllib("evaluate", cube_run, "--selector", "qgbs", "--episodes", "1")
+    assert outcome.code == 1 and outcome.err.count("\n") == 1
+    assert "use the selector 'euler'" in outcome.err
