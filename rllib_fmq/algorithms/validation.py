@@ -212,6 +212,11 @@ def _check_rllib_settings(config: FlowMapConfig) -> None:
     for key, value in required.items():
         if getattr(config, key) != value:
             raise ValueError(f"{key}={getattr(config, key)!r}: this algorithm needs {value!r}.")
+    if config._env_to_module_connector or config._module_to_env_connector:
+        raise ValueError(
+            "env_to_module_connector and module_to_env_connector are not supported: datasets and "
+            "evaluation know nothing of them. Put what they do into an environment wrapper."
+        )
     if config.evaluation_duration == "auto":
         raise ValueError("evaluation_duration='auto': give a number of episodes, such as 50.")
     if config.seed is not None and not (

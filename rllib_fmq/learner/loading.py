@@ -44,6 +44,13 @@ def load_replay(
         return ReplayTable(capacity, obs_dim, action_dim, device), NO_DATASET
     table = load_dataset(config.dataset, str(config.env), data_dir=config.dataset_dir)
     check_fits(table, observation_space, flat_actions)
+    longest = int(np.diff(np.flatnonzero(table.episode_end), prepend=-1).max())
+    if longest < config.horizon_length:
+        raise ValueError(
+            f"horizon_length={config.horizon_length}, but the longest episode of "
+            f"{table.source} has {longest} steps: no window is complete, so the critic could "
+            "never be trained. Use a shorter horizon_length."
+        )
     # Room for one fragment more than the phase asks for: fragments end on whole rounds.
     wanted = table.num_steps + config.online_env_steps + config.online_steps_per_round()
     capacity = max(table.num_steps, min(config.replay_capacity, wanted))

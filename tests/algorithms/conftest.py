@@ -24,7 +24,7 @@ def small_config(two_modes: Path) -> Callable[..., Any]:
             .offline_data(dataset=str(two_modes))
             .env_runners(num_envs_per_env_runner=2, rollout_fragment_length=5)
             .training(
-                horizon_length=2,
+                horizon_length=1,
                 actor_hidden=(16,),
                 critic_hidden=(16,),
                 num_candidates=2,

@@ -119,6 +119,13 @@ def test_learning_rate_schedules_count_updates(
     assert rate == pytest.approx(1e-4)
 
 
+def test_chunks_longer_than_every_episode_are_refused(
+    ray_session: None, small_config: Callable[..., Any]
+) -> None:
+    with pytest.raises(ValueError, match="no window is complete"):
+        small_config("FMQ").training(horizon_length=2).build_algo()
+
+
 def test_initial_checkpoint_of_other_sizes_is_refused(
     ray_session: None, small_config: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -118,6 +118,12 @@ def test_qc_knows_the_diagonal_only() -> None:
         valid(QCConfig()).evaluation(evaluation_selector="qgbs").validate()
 
 
+def test_connectors_that_evaluation_would_miss_are_refused() -> None:
+    config = valid().env_runners(env_to_module_connector=lambda env, spaces, device: [])
+    with pytest.raises(ValueError, match="environment wrapper"):
+        config.validate()
+
+
 def test_users_callbacks_keep_the_success_rate() -> None:
     from ray.rllib.callbacks.callbacks import RLlibCallback
 

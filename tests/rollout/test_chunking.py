@@ -16,6 +16,7 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from rllib_fmq.algorithms.config import FlowMapConfig
 from rllib_fmq.data.loading import scale_actions
 from rllib_fmq.nn.flow_map_module import ACTION_CHUNKS
+from rllib_fmq.rollout.chunking import QUEUES
 
 from .conftest import HORIZON
 from .environments import (
@@ -109,6 +110,16 @@ def test_nothing_is_planned_while_queues_last(watch: Callable[..., WatchedRunner
     assert 0 in watched.rows_per_forward
     decisions = sum(-(-len(a) // HORIZON) for a in watched.envs[0].actions)
     assert watched.plan_calls == decisions
+
+
+def test_the_rest_of_a_chunk_is_dropped_with_its_episode(
+    watch: Callable[..., WatchedRunner],
+) -> None:
+    watched = watch(num_envs=4)
+    watched.runner.sample(num_timesteps=200)
+    queues = watched.runner._shared_data[QUEUES]
+    assert len(queues) <= 4
+    assert set(queues) <= {episode.id_ for episode in watched.runner._ongoing_episodes}
 
 
 def test_environments_plan_together_where_their_queues_end_together(
