@@ -1,0 +1,50 @@
+"""The four methods from the command line, on a simulated robot arm."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rllib_fmq.data.generate import generate_dataset
+from tests.cli.conftest import TINY, run_rllib
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
+
+
+@pytest.fixture(scope="module")
+def cube_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One scripted episode of cube-single."""
+    return generate_dataset(
+        "cube-single-play-v0",
+        tmp_path_factory.mktemp("cube") / "cube.npz",
+        steps=1_000,
+        seed=0,
+        num_workers=0,
+        val_fraction=0.0,
+        progress=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("algo", "runners", "learners"), [("FMQ", 2, 2), ("QGBS", 2, 1), ("MVP", 2, 0), ("QC", 0, 2)]
+)
+def test_each_method_trains(
+    cube_data: Path, tmp_path: Path, algo: str, runners: int, learners: int
+) -> None:
+    outcome = run_rllib(
+        *("train", "--algo", algo, "--env", "cube-single-play-singletask-task2-v0"),
+        *("--dataset", cube_data, "--config", TINY),
+        *("--num-env-runners", str(runners), "--num-learners", str(learners)),
+        *("--offline-updates", "20", "--online-env-steps", "60"),
+        *("--evaluation-interval", "10", "--evaluation-episodes", "1"),
+        *("--storage-path", tmp_path, "-n", "run", "--no-artifacts"),
+    )
+    assert outcome.code == 0, outcome.err
+    (result,) = tmp_path.glob("run/*/result.json")
+    last = json.loads(result.read_text().splitlines()[-1])
+    assert last["done"] and last["num_online_env_steps"] >= 60
+    assert last["num_updates"] == 20 + last["num_online_env_steps"] - 10
+    assert last["evaluation"]["env_runners"]["num_episodes"] == 1
+    assert len(list(tmp_path.glob("run/*/checkpoint_*"))) == 2
