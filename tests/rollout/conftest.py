@@ -22,16 +22,17 @@ ConfigFactory = Callable[..., FlowMapConfig]
 
 @pytest.fixture(scope="session")
 def scripted_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A hundred one-step episodes; what they hold does not matter here."""
+    """Twenty episodes of five steps; what they hold does not matter here."""
     rng = np.random.default_rng(0)
-    obs = rng.standard_normal((100, OBS_DIM))
+    states = rng.standard_normal((20, 6, OBS_DIM))
+    obs, following = states[:, :-1].reshape(100, OBS_DIM), states[:, 1:].reshape(100, OBS_DIM)
     return save_transitions(
         tmp_path_factory.mktemp("scripted") / "scripted.npz",
         observations=obs,
         actions=rng.uniform(0.0, 0.3, (100, 2)),  # within the bounds of all environments
         rewards=rng.standard_normal(100),
-        next_observations=obs,
-        terminated=np.ones(100, bool),
+        next_observations=following,
+        terminated=np.arange(100) % 5 == 4,
         truncated=np.zeros(100, bool),
     )
 
