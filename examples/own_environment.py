@@ -1,6 +1,6 @@
 """FMQ on an environment and a dataset of your own.
 
-    python examples/own_environment.py            # learns: ten minutes on one CPU core
+    python examples/own_environment.py            # trains at full length
     python examples/own_environment.py --smoke    # every step once, nothing learned
 
 Three things are needed: an environment that Gymnasium can make, a file of recorded transitions in
