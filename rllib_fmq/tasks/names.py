@@ -19,7 +19,8 @@ _MANIPULATION = ("play", "noisy")
 DATASET_TYPES: dict[str, tuple[str, ...]] = {
     **{f"pointmaze-{size}": _MAZE for size in ("medium", "large", "giant", "teleport")},
     **{f"antmaze-{size}": _ANTMAZE for size in ("medium", "large", "giant", "teleport")},
-    **{f"humanoidmaze-{size}": _MAZE for size in ("medium", "large", "giant", "teleport")},
+    # OGBench names humanoidmaze-teleport too, but its model does not compile (ogbench 1.2.2).
+    **{f"humanoidmaze-{size}": _MAZE for size in ("medium", "large", "giant")},
     **{f"antsoccer-{size}": _MAZE for size in ("arena", "medium")},
     **{
         f"cube-{count}": _MANIPULATION
@@ -32,6 +33,23 @@ DATASET_TYPES: dict[str, tuple[str, ...]] = {
 
 NUM_TASKS = 5
 """Every OGBench environment defines five evaluation tasks, numbered from 1."""
+
+PAPER_ALIASES: dict[str, str] = {
+    "can": "can-mh",
+    "square": "square-mh",
+    **{f"cube-dbl-t{task}": f"cube-double-play-singletask-task{task}-v0" for task in (3, 4)},
+    **{f"cube-trl-t{task}": f"cube-triple-play-singletask-task{task}-v0" for task in (3, 4)},
+    **{f"scene-t{task}": f"scene-play-singletask-task{task}-v0" for task in (4, 5)},
+    **{
+        f"hmaze-med-t{task}": f"humanoidmaze-medium-navigate-singletask-task{task}-v0"
+        for task in (3, 4)
+    },
+    **{
+        f"amaze-gnt-t{task}": f"antmaze-giant-navigate-singletask-task{task}-v0"
+        for task in (4, 5)
+    },
+}
+"""The paper's short names of its twelve tasks, and the benchmarks' own."""
 
 _ENVIRONMENT = "|".join(sorted(map(re.escape, DATASET_TYPES), key=len, reverse=True))
 _TYPE = "|".join(dict.fromkeys(kind for kinds in DATASET_TYPES.values() for kind in kinds))
@@ -90,8 +108,12 @@ def _parse(pattern: re.Pattern[str], name: str) -> OGBenchName | None:
 
 
 def parse_task(name: str) -> OGBenchName | None:
-    """Parse a single-task name, with or without its dataset type; None if it is not one."""
-    return _parse(_TASK_NAME, name)
+    """Parse a single-task name, with or without its dataset type; None if it is not one.
+
+    Args:
+        name: OGBench's name, or the paper's short one.
+    """
+    return _parse(_TASK_NAME, PAPER_ALIASES.get(name, name))
 
 
 def parse_dataset(name: str) -> OGBenchName | None:
