@@ -6,31 +6,20 @@ order in which episodes finish changes a byte, and a longer dataset begins with 
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import importlib.metadata
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 from rllib_fmq._version import __version__
 from rllib_fmq.data.collect import EpisodeJob, run_job
 from rllib_fmq.data.families import generated_datasets, parse_generated
 from rllib_fmq.data.locate import data_dirs
 from rllib_fmq.data.npz import Arrays, write_npz
+from rllib_fmq.data.parallel import run_jobs
 
 _TRAIN, _VALIDATION = 0, 1
 
@@ -104,7 +93,16 @@ def generate_dataset(
         for part in (_TRAIN, _VALIDATION)
         for number, length in enumerate(lengths[part])
     ]
-    episodes = dict(_record_all(jobs, num_workers, name.dataset, progress))
+    recorded = run_jobs(
+        run_job,
+        jobs,
+        num_workers,
+        title=name.dataset,
+        size=lambda job: job.steps,
+        unit="steps",
+        progress=progress,
+    )
+    episodes = {job.key: arrays for job, arrays in recorded}
     made = {
         "by": f"rllib_fmq {__version__}",
         "with": {package: importlib.metadata.version(package) for package in ("ogbench", "mujoco")},
@@ -155,70 +153,3 @@ def _assemble(episodes: dict[tuple[int, int], Arrays], part: int, made: dict[str
     # OGBench reads only the members it knows; this one tells where the file is from.
     arrays["generator"] = np.array(json.dumps({**made, "part": ("train", "val")[part]}))
     return arrays
-
-
-def _record_all(
-    jobs: list[EpisodeJob], num_workers: int | None, title: str, progress: bool
-) -> Iterator[tuple[tuple[int, int], Arrays]]:
-    """Record all jobs, in any order, and report progress in transitions."""
-    bar = Progress(
-        TextColumn("[bold]{task.description}"),
-        BarColumn(bar_width=10),  # all of it fits into 80 columns
-        MofNCompleteColumn(),
-        TextColumn("steps"),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not progress,
-    )
-    with bar:
-        shown = bar.add_task(title, total=sum(job.steps for job in jobs), speed="")
-        recorded = (
-            ((job, run_job(job)) for job in jobs)
-            if num_workers == 0
-            else _record_with_ray(jobs, num_workers)
-        )
-        for job, arrays in recorded:
-            bar.advance(shown, job.steps)
-            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
-            bar.update(shown, speed=f"{speed:.0f}/s" if speed else "")
-            yield job.key, arrays
-
-
-@contextlib.contextmanager
-def _ray_session(num_workers: int | None) -> Iterator[int]:
-    """The caller's Ray if there is one, else one of our own; yields the number of workers."""
-    own = not ray.is_initialized()
-    if own:
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-        if os.environ.get("RAY_ADDRESS"):
-            ray.init(**quiet)
-        else:
-            ray.init("local", num_cpus=num_workers, include_dashboard=False, **quiet)
-    try:
-        yield num_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-    finally:
-        if own:
-            ray.shutdown()
-
-
-def _record_with_ray(
-    jobs: list[EpisodeJob], num_workers: int | None
-) -> Iterator[tuple[EpisodeJob, Arrays]]:
-    remote = ray.remote(num_cpus=1)(run_job)
-    with _ray_session(num_workers) as limit:
-        waiting = iter(jobs)
-        running: dict[Any, EpisodeJob] = {}
-        try:
-            while True:
-                for job in waiting:
-                    running[remote.remote(job)] = job
-                    if len(running) == limit:
-                        break
-                if not running:
-                    return
-                (done,), _ = ray.wait(list(running), num_returns=1)
-                yield running.pop(done), ray.get(done)
-        finally:
-            for reference in running:
-                ray.cancel(reference)
