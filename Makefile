@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements/lock.txt
 STAMP := $(VENV)/.set-up
+# What only the tests need: robosuite, whose dependency evdev is compiled here, and more.
+TEST_STAMP := $(VENV)/.set-up-tests
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c $(LOCK)
 
 .DEFAULT_GOAL := help
@@ -17,12 +19,12 @@ help:  ## Show this list
 demo: $(STAMP)  ## Data, offline and online training, evaluation, plot and video: 40 minutes at most
 	$(BIN)/python tuned_examples/demo.py
 
-test: $(STAMP)  ## The full test suite, linters included (PYTEST_ARGS="-m 'not slow'" for the quick part)
+test: $(TEST_STAMP)  ## The full test suite, linters included (PYTEST_ARGS="-m 'not slow'" for the quick part)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-setup: $(STAMP)  ## Only make .venv and install the tested versions into it
+setup: $(TEST_STAMP)  ## Only make .venv and install everything that the tests need into it
 
-lint: $(STAMP)  ## ruff check, ruff format --check, mypy
+lint: $(TEST_STAMP)  ## ruff check, ruff format --check, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -46,4 +48,11 @@ $(STAMP): setup.py $(LOCK)
 	@$(PIP) torch
 	@echo "Setting up $(VENV): rllib_fmq and what it needs"
 	@$(PIP) -e ".[ogbench,plots,video,dev]"
+	@touch $@
+
+# robomimic itself is only the reference of a conformance test: its requirements would replace torch.
+$(TEST_STAMP): $(STAMP)
+	@echo "Setting up $(VENV): simulators and formats that only tests need all of"
+	@$(PIP) -e ".[robomimic,minari]"
+	@$(PIP) --no-deps robomimic
 	@touch $@

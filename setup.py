@@ -30,6 +30,11 @@ CORE = [
     "gymnasium>=1.2,<1.3",
     # pyarrow, which Ray imports, refuses to load beside numpy 1.
     "numpy>=2.0,<3",
+    # Readers and writers of HDF5 (RoboMimic, D4RL) and Parquet (RLlib's recorded episodes).
+    "h5py>=3.11,<4",
+    "pyarrow>=17",
+    "msgpack>=1.0,<2",
+    "requests>=2.31,<3",
     "typer>=0.15,<1",
     "rich>=13.8,<16",
 ]
@@ -48,10 +53,10 @@ EXTRAS = {
         "mink==1.2.0",
         "numba==0.68.1",
         "opencv-python==4.11.0.86",
-        "h5py>=3.11,<4",
     ],
+    "minari": ["minari>=0.5.3,<0.6"],
     "plots": ["matplotlib>=3.9,<4"],
-    "video": ["imageio>=2.34,<3", "imageio-ffmpeg>=0.5,<1"],
+    "video": ["imageio-ffmpeg>=0.5,<1", "pillow>=10.1"],
     "export": ["onnx>=1.18,<2", "onnxscript>=0.5,<1", "onnxruntime>=1.20,<2"],
     "dev": [
         "pytest>=8.3,<10",

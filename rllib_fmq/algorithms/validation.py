@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 from ray.tune.registry import ENV_CREATOR, _global_registry, register_env
 
+from rllib_fmq.algorithms.paths import AUTO
 from rllib_fmq.flow.distillation import SELF_DISTILLATION_LOSSES
 from rllib_fmq.rollout.callbacks import SuccessCallback
 from rllib_fmq.seeds import FINAL_EVALUATION_SEED, LARGEST_TRAINING_SEED
-from rllib_fmq.tasks.registry import is_task, known_tasks, make_env
+from rllib_fmq.tasks.catalog import parse_robomimic
+from rllib_fmq.tasks.registry import ROBOMIMIC_FILE, is_task, known_tasks, make_env
 
 if TYPE_CHECKING:
     from rllib_fmq.algorithms.config import FlowMapConfig
@@ -241,6 +245,9 @@ def _check_rllib_settings(config: FlowMapConfig) -> None:
 def check_environment(config: FlowMapConfig) -> None:
     """Refuse an environment that nobody can make; register one that only we can.
 
+    RoboMimic's environments are built from the dataset's own description, which is put into
+    `env_config` here, so that runners and checkpoints have it without the file.
+
     Args:
         config: Any ``AlgorithmConfig``.
     Raises:
@@ -251,14 +258,41 @@ def check_environment(config: FlowMapConfig) -> None:
         raise ValueError("no environment: set .environment(env=...), such as a task name.")
     if not isinstance(env, str):
         return
-    if is_task(env):
+    if is_task(env) or "success_fn" in config.env_config:
         if not _global_registry.contains(ENV_CREATOR, env):
             register_env(env, lambda context: make_env(env, **dict(context)))
+        _describe_robomimic(config)
         return
     known = env in gym.registry or _global_registry.contains(ENV_CREATOR, env)
     # "module:id" and "package.module.Class" are resolved by Gymnasium and RLlib.
     if not known and ":" not in env and "." not in env:
         raise ValueError(
             f"unknown environment {env!r}.{suggest(env, [*known_tasks(), *gym.registry])} "
-            "Register it with ray.tune.register_env, or give a Gymnasium id."
+            "Register it with ray.tune.register_env, or give a Gymnasium id or module:factory."
         )
+
+
+def _describe_robomimic(config: FlowMapConfig) -> None:
+    """Take the environment's description, and the dataset, from a RoboMimic file."""
+    env = str(config.env)
+    described = env.startswith(ROBOMIMIC_FILE)
+    if not (described or parse_robomimic(env)) or "env_args" in config.env_config:
+        return
+    from rllib_fmq.data.locate import locate
+    from rllib_fmq.data.robomimic_hdf5 import is_robomimic
+    from rllib_fmq.tasks.robomimic import read_env_args
+
+    # Another algorithm's config has no dataset.
+    dataset = getattr(config, "dataset", None)
+    path: Path | None = Path(dataset) if dataset not in (None, AUTO) else None
+    if described:
+        path = Path(env.removeprefix(ROBOMIMIC_FILE)).expanduser()
+        if not path.is_file():
+            raise ValueError(f"environment {env!r}: there is no file {path}.")
+        if dataset == AUTO:
+            config.dataset = str(path.absolute())
+    elif dataset == AUTO:
+        with contextlib.suppress(FileNotFoundError):
+            path = locate(env, data_dir=config.dataset_dir, download=False)
+    if path is not None and is_robomimic(path):
+        config.env_config = {**config.env_config, "env_args": read_env_args(path)}

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from rllib_fmq.cli.configuration import TrainRequest, is_flow_map
 from rllib_fmq.cli.errors import CommandError
 from rllib_fmq.learner.initial_checkpoint import read_initial_state
@@ -40,7 +42,9 @@ def check_request(request: TrainRequest) -> Any:
         if not is_flow_map(variant):
             _check_rllib_environment(variant)
             continue
-        data = (str(variant.env), str(variant.dataset), str(variant.dataset_dir))
+        data = tuple(
+            map(str, (variant.env, variant.dataset, variant.dataset_dir, variant.dataset_filter))
+        )
         if data not in checked:
             checked.add(data)
             _check_data(variant)
@@ -165,5 +169,11 @@ def _check_data(config: Any) -> None:
         return
     from rllib_fmq.data.loading import check_fits, load_dataset
 
-    table = load_dataset(config.dataset, str(config.env), data_dir=config.dataset_dir)
+    table = load_dataset(
+        config.dataset,
+        str(config.env),
+        data_dir=config.dataset_dir,
+        filter_key=config.dataset_filter,
+    )
+    typer.echo(f"data: {table.source}, {table.num_steps:,} transitions")
     check_fits(table, observations, gym.spaces.flatten_space(actions))

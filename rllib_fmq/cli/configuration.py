@@ -14,7 +14,15 @@ from rllib_fmq.cli.errors import CommandError, root_cause, suggestion
 from rllib_fmq.cli.options import TrainOptions
 
 # Config keys of the flags; those of our four methods, and those that every algorithm has.
-_OWN_FLAGS = ("dataset", "initial_checkpoint", "offline_updates", "online_env_steps", "eta", "beta")
+_OWN_FLAGS = {
+    "dataset": "dataset",
+    "filter_key": "dataset_filter",
+    "initial_checkpoint": "initial_checkpoint",
+    "offline_updates": "offline_updates",
+    "online_env_steps": "online_env_steps",
+    "eta": "eta",
+    "beta": "beta",
+}
 _COMMON_FLAGS = {
     "seed": "seed",
     "num_env_runners": "num_env_runners",
@@ -23,6 +31,8 @@ _COMMON_FLAGS = {
     "evaluation_interval": "evaluation_interval",
     "evaluation_episodes": "evaluation_duration",
 }
+# Flags that become arguments of `make_env`.
+_ENVIRONMENT_FLAGS = ("success_fn", "max_episode_steps")
 # Keys that RLlib's `update_from_dict` understands beside a config's attributes.
 _RLLIB_KEYS = ("multiagent", "exploration_config", "callbacks", "optimizer")
 
@@ -210,7 +220,7 @@ def _update(config: Any, values: Mapping[str, Any], algorithm: str) -> None:
 
 def _apply_flags(config: Any, options: TrainOptions) -> None:
     own = is_flow_map(config)
-    for name in _OWN_FLAGS:
+    for name, key in _OWN_FLAGS.items():
         value = getattr(options, name)
         if value is None:
             continue
@@ -220,7 +230,11 @@ def _apply_flags(config: Any, options: TrainOptions) -> None:
                 f"{config.algo_class.__name__} has no such setting (its own go into --config).",
                 exit_code=2,
             )
-        setattr(config, name, str(value) if isinstance(value, Path) else value)
+        setattr(config, key, str(value) if isinstance(value, Path) else value)
+    for name in _ENVIRONMENT_FLAGS:
+        value = getattr(options, name)
+        if value is not None:
+            config.env_config = {**config.env_config, name: value}
     for name, key in _COMMON_FLAGS.items():
         value = getattr(options, name)
         if value is not None:
@@ -235,12 +249,11 @@ def _apply_flags(config: Any, options: TrainOptions) -> None:
 
 def _make_paths_absolute(config: Any) -> None:
     """Trials run in folders of their own."""
+    from rllib_fmq.algorithms.paths import absolute_path
     from rllib_fmq.rollout.checkpoints import find_checkpoint
 
-    if isinstance(config.dataset, str) and config.dataset != "auto":
-        config.dataset = str(Path(config.dataset).expanduser().absolute())
-    if isinstance(config.dataset_dir, str):
-        config.dataset_dir = str(Path(config.dataset_dir).expanduser().absolute())
+    config.dataset = absolute_path(config.dataset)
+    config.dataset_dir = absolute_path(config.dataset_dir)
     if isinstance(config.initial_checkpoint, str):
         config.initial_checkpoint = str(find_checkpoint(config.initial_checkpoint))
 

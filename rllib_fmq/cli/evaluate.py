@@ -97,6 +97,12 @@ def evaluate(
     video: Annotated[
         Path | None, typer.Option(metavar="FILE.mp4", help="Film the first episode.")
     ] = None,
+    strip: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png", help="Uniformly spaced frames of the first episode, side by side."
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE.json", help="Write all outcomes as JSON."),
@@ -108,7 +114,7 @@ def evaluate(
     from rllib_fmq.cli.quiet import quiet_loggers
 
     set_verbosity(verbose)
-    _check_files(video, output)
+    _check_files(video, strip, output)
     from rllib_fmq.rollout.checkpoints import (
         check_selector,
         evaluate_checkpoint,
@@ -143,25 +149,28 @@ def evaluate(
         with replacing(output) as staged:
             staged.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         typer.echo(f"outcomes: {output}")
-    if video is not None:
+    if video is not None or strip is not None:
         from rllib_fmq.rollout.video import record_in_subprocess
 
         record_in_subprocess(
             path,
             video,
+            strip=strip,
             selector=chosen,
             seed=seed,
             report=lambda line: typer.echo(f"video: {line.removeprefix('no video: ')}"),
         )
 
 
-def _check_files(video: Path | None, output: Path | None) -> None:
+def _check_files(video: Path | None, strip: Path | None, output: Path | None) -> None:
     """Find out before the episodes run, not after."""
     from rllib_fmq.cli.errors import CommandError
 
     if video is not None and video.suffix.lower() != ".mp4":
         raise CommandError(f"--video {video}: the name must end in .mp4.", exit_code=2)
-    for option, path in (("--video", video), ("--output", output)):
+    if strip is not None and strip.suffix.lower() != ".png":
+        raise CommandError(f"--strip {strip}: the name must end in .png.", exit_code=2)
+    for option, path in (("--video", video), ("--strip", strip), ("--output", output)):
         if path is not None and path.is_dir():
             raise CommandError(f"{option} {path}: that is a folder; name a file.", exit_code=2)
 

@@ -126,8 +126,36 @@ class TrainOptions:
     dataset: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE|auto",
-            help="Offline data; auto: the environment's own, from a local folder or downloaded.",
+            metavar="PATH|auto",
+            help="Offline data: OGBench npz, RoboMimic or D4RL HDF5, RLlib Parquet, Minari (also "
+            "minari:ID), plain npz, columns. auto: the task's own, from a local folder or "
+            "downloaded.",
+            rich_help_panel=_METHOD,
+        ),
+    ] = None
+    filter_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="Use only the demonstrations of this mask of a RoboMimic file, such as train.",
+            rich_help_panel=_METHOD,
+        ),
+    ] = None
+    success_fn: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            help="Tells success from (observation, reward, terminated, truncated, info), for "
+            'environments without info["success"].',
+            rich_help_panel=_METHOD,
+        ),
+    ] = None
+    max_episode_steps: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Episode limit in place of the environment's own.",
             rich_help_panel=_METHOD,
         ),
     ] = None

@@ -1,19 +1,18 @@
-"""Rollout videos, rendered in a process of their own: MuJoCo picks its GL when first imported.
+"""Rollout pictures, rendered in a process of their own: MuJoCo picks its GL when first imported.
 
-Run as ``python -m rllib_fmq.rollout.video CHECKPOINT OUTPUT [OPTIONS AS JSON]``.
+Run as ``python -m rllib_fmq.rollout.video CHECKPOINT OPTIONS-AS-JSON``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -23,13 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_fmq.atomic import replacing
 from rllib_fmq.flow.selection import SelectorSettings
+from rllib_fmq.rollout.frames import spaced_steps, write_strip, write_video
 from rllib_fmq.seeds import FINAL_EVALUATION_SEED
 
 NO_GL = ("disable", "disabled", "off", "false", "0")
 MISSING_ENCODER = (
-    "no video: the package 'imageio-ffmpeg' is not installed: pip install 'rllib-fmq[video]'"
+    "no video: the package {package!r} is not installed: pip install 'rllib-fmq[video]'"
 )
 NO_OPENGL = (
     " (MuJoCo found no working OpenGL; install one, such as `apt-get install libegl1 "
@@ -45,15 +44,18 @@ class VideoSettings:
     width: int = 320
     height: int = 240
     max_frames: int = 100
-    """A longer episode is shown with every k-th step."""
+    """Uniformly spaced over a longer episode."""
+    strip_frames: int = 8
+    """Frames of a strip."""
     time_budget: float = 120.0
-    """Seconds after which no more frames are rendered; what there is becomes the video."""
+    """Seconds after which no more frames are rendered for the video; a strip gets all of its."""
 
 
 def record_in_subprocess(
     checkpoint: str | Path,
-    output: str | Path,
+    output: str | Path | None,
     *,
+    strip: str | Path | None = None,
     selector: SelectorSettings | None = None,
     seed: int = FINAL_EVALUATION_SEED,
     settings: VideoSettings | None = None,
@@ -64,19 +66,21 @@ def record_in_subprocess(
 
     Args:
         checkpoint: See ``find_checkpoint``.
-        output: File to write, .mp4.
+        output: Video to write, .mp4; None for none.
+        strip: Picture to write, .png: uniformly spaced frames side by side; None for none.
         selector: How actions are chosen; None: as in the run's own evaluations.
         seed: Of the episode.
         settings: Size and length.
         timeout: Seconds until the process is ended.
         report: Called with one line that says what was filmed, or why nothing was.
     Returns:
-        Path of the video, or None if there is none.
+        Path of the video (of the strip, if only that was asked for), or None if there is none.
     """
     say = report or (lambda line: None)
-    if find_spec("imageio_ffmpeg") is None:
-        say(MISSING_ENCODER)
-        return None
+    for wanted, package in ((output, "imageio_ffmpeg"), (strip, "PIL")):
+        if wanted is not None and find_spec(package) is None:
+            say(MISSING_ENCODER.format(package=package))
+            return None
     environment, hint = dict(os.environ), ""
     if environment.get("MUJOCO_GL", "").lower() in ("", *NO_GL):
         from rllib_fmq.tasks.rendering import find_gl_backend
@@ -85,13 +89,15 @@ def record_in_subprocess(
         hint = "" if backend else NO_OPENGL
         environment["MUJOCO_GL"] = backend or "disable"
     options = {
+        "output": None if output is None else str(output),
+        "strip": None if strip is None else str(strip),
         "selector": None if selector is None else dataclasses.asdict(selector),
         "seed": seed,
         "settings": dataclasses.asdict(settings or VideoSettings()),
     }
     command = [
         *(sys.executable, "-m", "rllib_fmq.rollout.video"),
-        *(str(checkpoint), str(output), json.dumps(options)),
+        *(str(checkpoint), json.dumps(options)),
     ]
     try:
         process = subprocess.run(
@@ -107,9 +113,11 @@ def record_in_subprocess(
         say(f"no video: rendering took longer than {timeout:.0f} s.")
         return None
     results = [line for line in process.stdout.splitlines() if line.startswith(_RESULT)]
-    if process.returncode == 0 and results:
-        say(results[-1].removeprefix(_RESULT))
-        return Path(output)
+    made = output or strip
+    if process.returncode == 0 and results and made is not None:
+        for line in results:
+            say(line.removeprefix(_RESULT))
+        return Path(made)
     errors = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
     say(f"no video: {errors[-1]}{hint}")
     return None
@@ -117,21 +125,25 @@ def record_in_subprocess(
 
 def record_episode(
     checkpoint: str | Path,
-    output: Path,
+    output: Path | None,
+    strip: Path | None,
     selector: SelectorSettings | None,
     seed: int,
     settings: VideoSettings,
-) -> str:
+) -> list[str]:
     """Film one episode in this process.
+
+    The episode runs twice, which its seed makes the same: once for its length, once for the frames.
 
     Args:
         checkpoint: See ``find_checkpoint``.
-        output: File to write.
+        output: Video to write, or None.
+        strip: Strip to write, or None.
         selector: None: the run's own for evaluation.
         seed: Of the episode.
         settings: Size and length.
     Returns:
-        A line that says what was filmed.
+        Lines that say what was filmed.
     Raises:
         RuntimeError: If the environment renders nothing.
     """
@@ -143,31 +155,42 @@ def record_episode(
     env = _rendering_env(
         lambda **kwargs: make_checkpoint_env(config, render_mode="rgb_array", **kwargs), settings
     )
-    limit = env.spec.max_episode_steps if env.spec is not None else None
-    stride = max(1, math.ceil((limit or settings.max_frames) / settings.max_frames))
-    frames: list[NDArray[np.uint8]] = []
+    length = evaluate_episodes(module, env, [seed], selector)[0].length
+    video_steps = spaced_steps(length, settings.max_frames if output else 1)
+    strip_steps = spaced_steps(length, settings.strip_frames) if strip else []
+    frames: dict[int, NDArray[np.uint8]] = {}
+    late: set[int] = set()
     deadline = time.monotonic() + settings.time_budget
 
     def film(env: Any, step: int) -> None:
         if step == 0:
             simplify_scene(env.unwrapped)
-        if step % stride or len(frames) > settings.max_frames or time.monotonic() > deadline:
+        if time.monotonic() > deadline:
+            late.add(step)
+        if step not in strip_steps and (step not in video_steps or step in late):
             return
         frame = None
         with suppress(NotImplementedError):
             frame = env.render()
         if not isinstance(frame, np.ndarray) or frame.ndim != 3:
             raise RuntimeError(f"environment {config.env!r} renders no RGB frames.")
-        frames.append(frame)
+        frames[step] = frame
 
     outcome = evaluate_episodes(module, env, [seed], selector, on_step=film)[0]
-    steps_a_second = float((env.metadata or {}).get("render_fps") or 20.0)
-    write_video(output, frames, min(30.0, max(4.0, steps_a_second / stride)))
     ending = {True: "success", False: "no success", None: "episode"}[outcome.success]
-    return (
-        f"{output}: {ending} after {outcome.length} steps, return {outcome.episode_return:g}, "
-        f"seed {seed}, {len(frames)} frames (every {stride}{_ordinal(stride)} step)"
-    )
+    told = f"{ending} after {outcome.length} steps, return {outcome.episode_return:g}, seed {seed}"
+    lines = []
+    if output is not None:
+        filmed = [step for step in video_steps if step in frames and step not in late]
+        steps_a_second = float((env.metadata or {}).get("render_fps") or 20.0)
+        rate = steps_a_second * len(video_steps) / (length + 1)
+        write_video(output, [frames[step] for step in filmed], min(30.0, max(4.0, rate)))
+        lines.append(f"{output}: {told}, {len(filmed)} frames")
+    if strip is not None:
+        shown = [step for step in strip_steps if step in frames]
+        write_strip(strip, [frames[step] for step in shown], shown)
+        lines.append(f"{strip}: {told}, {len(shown)} frames")
+    return lines
 
 
 def simplify_scene(env: Any) -> None:
@@ -186,33 +209,6 @@ def simplify_scene(env: Any) -> None:
         model.vis.quality.offsamples = 0
 
 
-def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float) -> None:
-    """Encode frames as H.264; the file appears when it is complete.
-
-    Args:
-        path: File to write; its extension names the container.
-        frames: Each (height, width, 3), uint8, all of one size.
-        fps: Frames a second.
-    Raises:
-        RuntimeError: If there are no frames.
-    """
-    import imageio_ffmpeg
-
-    # The pixel format halves the colours' resolution, so sizes must be even.
-    images = [np.ascontiguousarray(f[: f.shape[0] // 2 * 2, : f.shape[1] // 2 * 2]) for f in frames]
-    if not images:
-        raise RuntimeError("no frames were rendered within the time budget.")
-    height, width = images[0].shape[:2]
-    with replacing(path) as staged:
-        writer = imageio_ffmpeg.write_frames(
-            str(staged), (width, height), fps=fps, quality=8, macro_block_size=2
-        )
-        writer.send(None)
-        for image in images:
-            writer.send(image)
-        writer.close()
-
-
 def _rendering_env(make: Callable[..., Any], settings: VideoSettings) -> Any:
     """With the size asked for, where the environment takes one."""
     try:
@@ -221,27 +217,22 @@ def _rendering_env(make: Callable[..., Any], settings: VideoSettings) -> Any:
         return make()
 
 
-def _ordinal(number: int) -> str:
-    if number % 100 in (11, 12, 13):
-        return "th"
-    return {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-
-
 def main(arguments: list[str]) -> int:
     """Entry point of the process that renders.
 
     Args:
-        arguments: Checkpoint, output, options as JSON.
+        arguments: Checkpoint, options as JSON.
     Returns:
         Exit code; the last line on stderr says what went wrong.
     """
     warnings.simplefilter("ignore")
-    checkpoint, output, options = arguments[0], Path(arguments[1]), json.loads(arguments[2])
+    checkpoint, options = arguments[0], json.loads(arguments[1])
     selector = options["selector"]
     try:
-        line = record_episode(
+        lines = record_episode(
             checkpoint,
-            output,
+            None if options["output"] is None else Path(options["output"]),
+            None if options["strip"] is None else Path(options["strip"]),
             None if selector is None else SelectorSettings(**selector),
             options["seed"],
             VideoSettings(**options["settings"]),
@@ -249,7 +240,8 @@ def main(arguments: list[str]) -> int:
     except Exception as error:  # reported as one line, by the process that asked for the video
         print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    print(f"{_RESULT}{line}", flush=True)
+    for line in lines:
+        print(f"{_RESULT}{line}", flush=True)
     return 0
 
 

@@ -44,10 +44,7 @@ PAPER_ALIASES: dict[str, str] = {
         f"hmaze-med-t{task}": f"humanoidmaze-medium-navigate-singletask-task{task}-v0"
         for task in (3, 4)
     },
-    **{
-        f"amaze-gnt-t{task}": f"antmaze-giant-navigate-singletask-task{task}-v0"
-        for task in (4, 5)
-    },
+    **{f"amaze-gnt-t{task}": f"antmaze-giant-navigate-singletask-task{task}-v0" for task in (4, 5)},
 }
 """The paper's short names of its twelve tasks, and the benchmarks' own."""
 

@@ -11,7 +11,8 @@ import pytest
 
 from rllib_fmq.data.transitions_npz import save_transitions
 from rllib_fmq.rollout import video
-from rllib_fmq.rollout.video import VideoSettings, record_in_subprocess, write_video
+from rllib_fmq.rollout.frames import spaced_steps, write_strip, write_video
+from rllib_fmq.rollout.video import VideoSettings, record_in_subprocess
 from tests.cli.conftest import TINY, run_rllib
 
 CUBE = "cube-single-play-singletask-task1-v0"
@@ -45,7 +46,8 @@ def test_missing_encoder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(video, "find_spec", lambda name: None)
     lines: list[str] = []
     assert record_in_subprocess("anywhere", tmp_path / "f.mp4", report=lines.append) is None
-    assert lines == [video.MISSING_ENCODER] and "pip install 'rllib-fmq[video]'" in lines[0]
+    assert len(lines) == 1 and "'imageio_ffmpeg'" in lines[0]
+    assert "pip install 'rllib-fmq[video]'" in lines[0]
 
 
 def test_a_renderer_that_hangs_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,10 +67,27 @@ def test_scene_without_mujoco_is_left_alone() -> None:
     video.simplify_scene(object())
 
 
-def test_names_of_every_kth_step() -> None:
-    assert [video._ordinal(k) for k in (1, 2, 3, 4, 11, 12, 13, 21, 102)] == [
-        *("st", "nd", "rd", "th", "th", "th", "th", "st", "nd")
-    ]
+@pytest.mark.parametrize(("length", "count"), [(0, 8), (3, 8), (200, 8), (200, 1), (999, 100)])
+def test_frames_are_spaced_uniformly_over_the_episode(length: int, count: int) -> None:
+    steps = spaced_steps(length, count)
+    assert steps[0] == 0 and len(steps) == min(count, length + 1)
+    assert count == 1 or steps[-1] == length
+    gaps = np.diff(steps)
+    assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1
+
+
+def test_strip_shows_every_frame_where_it_belongs(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    frames = [np.full((60, 80, 3), 20 * i, np.uint8) for i in range(10)]
+    path = tmp_path / "new" / "strip.png"
+    write_strip(path, frames, list(range(0, 100, 10)), columns=8)
+    with image.open(path) as strip:
+        picture = np.asarray(strip)
+    assert picture.shape == (2 * 64 - 4, 8 * 84 - 4, 3)
+    for index in range(10):  # the lower right of each frame: its upper left bears the step
+        row, column = index // 8 * 64, index % 8 * 84
+        assert (picture[row + 30 : row + 60, column + 40 : column + 80] == 20 * index).all()
+    assert [p.name for p in path.parent.iterdir()] == ["strip.png"]
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +125,19 @@ def test_film_of_the_cube(cube_run: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     settings = VideoSettings(width=160, height=120, max_frames=10)
     path = record_in_subprocess(
-        cube_run, tmp_path / "f.mp4", seed=7, settings=settings, report=lines.append
+        cube_run,
+        tmp_path / "f.mp4",
+        strip=tmp_path / "s.png",
+        seed=7,
+        settings=settings,
+        report=lines.append,
     )
     assert path == tmp_path / "f.mp4", lines
     size, frames = size_and_frames(path)
-    assert size == (160, 120) and 2 <= frames <= 11
-    assert len(lines) == 1 and "seed 7" in lines[0] and "every 20th step" in lines[0]
+    assert size == (160, 120) and frames == 10
+    assert len(lines) == 2 and "seed 7" in lines[0] and "10 frames" in lines[0]
+    with pytest.importorskip("PIL.Image").open(tmp_path / "s.png") as strip:
+        assert strip.size == (8 * 164 - 4, 120) and "8 frames" in lines[1]
 
 
 @pytest.mark.slow

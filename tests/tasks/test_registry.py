@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rllib_fmq.tasks import known_tasks, make_env
+from rllib_fmq.tasks.catalog import parse_robomimic
 from rllib_fmq.tasks.names import parse_task
 from rllib_fmq.tasks.registry import import_ogbench
 
@@ -29,12 +30,14 @@ def rollout(env: gymnasium.Env[Any, Any], seed: int | None, steps: int) -> np.nd
     return np.array(observations)
 
 
-def test_every_known_task_is_registered_by_ogbench() -> None:
+def test_every_known_task_is_registered_by_ogbench_or_is_robomimics() -> None:
     import_ogbench()
     for name in known_tasks():
         parsed = parse_task(name)
-        assert parsed is not None
-        assert parsed.gym_id in gymnasium.registry, name
+        if parsed is None:
+            assert parse_robomimic(name) is not None
+        else:
+            assert parsed.gym_id in gymnasium.registry, name
 
 
 @pytest.mark.parametrize(("name", "limit"), [(CUBE, 200), (MAZE, 1000)])
