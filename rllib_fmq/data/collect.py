@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rllib_fmq.data.families import Recipe
+from rllib_fmq.data.low_level_policy import LowLevelPolicy
 from rllib_fmq.data.npz import Arrays
 from rllib_fmq.tasks.names import OGBenchName
 
@@ -23,6 +24,9 @@ class EpisodeJob:
         key: Position in the dataset: (0 for training or 1 for validation, episode number).
         noise: Action noise.
         noise_smoothing: Width, in steps, of the Gaussian that smooths a plan's noise.
+        task: Number of the environment's task that a directed episode starts with; None for
+            targets drawn at random.
+        low_level: What moves the joints of a legged robot.
     """
 
     name: OGBenchName
@@ -32,6 +36,8 @@ class EpisodeJob:
     key: tuple[int, int]
     noise: float
     noise_smoothing: float
+    task: int | None = None
+    low_level: LowLevelPolicy | None = None
 
     def random(self, attempt: int) -> tuple[int, np.random.RandomState]:
         """The environment's seed and the generator that stands in for NumPy's global one.
@@ -56,6 +62,8 @@ def run_job(job: EpisodeJob) -> Arrays:
     """
     if job.recipe.policy == "waypoint":
         from rllib_fmq.data.collect_maze import record
+    elif job.recipe.policy == "legged":
+        from rllib_fmq.data.collect_legged import record
     else:
         from rllib_fmq.data.collect_manipulation import record
     return record(job)

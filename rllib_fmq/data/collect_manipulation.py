@@ -14,6 +14,7 @@ import numpy as np
 
 from rllib_fmq.data.collect import EpisodeJob
 from rllib_fmq.data.npz import Arrays
+from rllib_fmq.data.task_goals import Director
 from rllib_fmq.tasks.registry import import_ogbench
 from rllib_fmq.tasks.seeding import global_numpy_random
 
@@ -137,6 +138,10 @@ def _episode(job: EpisodeJob, scene: _Scene, seed: int) -> Arrays:
     p_stack = np.random.uniform(low, high)
     level = np.random.uniform(0.0, job.noise) if job.recipe.policy == "markov" else 0.0
     oracles = _oracles(job, base)
+    director = None
+    if job.task is not None:
+        director = Director(base, job.name.environment.partition("-")[0], job.task)
+        obs, info = director.start()
     oracle = oracles[info["privileged/target_task"]]
     oracle.reset(obs, info)
 
@@ -164,7 +169,8 @@ def _episode(job: EpisodeJob, scene: _Scene, seed: int) -> Arrays:
             break
         obs = following
         if oracle.done:
-            target_obs, info = base.set_new_target(p_stack=p_stack)
+            set_target = base.set_new_target if director is None else director.next_target
+            target_obs, info = set_target(p_stack=p_stack)
             oracle = oracles[info["privileged/target_task"]]
             oracle.reset(target_obs, info)
     arrays: Arrays = {

@@ -1,10 +1,11 @@
-"""Scripted point-maze data: from goal to goal along shortest paths of the maze's own grid."""
+"""Maze data: from goal to goal along shortest paths of the maze's own grid."""
 
 from __future__ import annotations
 
 import functools
 import warnings
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -17,6 +18,9 @@ from rllib_fmq.tasks.registry import import_ogbench
 from rllib_fmq.tasks.seeding import global_numpy_random
 
 Cell = tuple[int, int]
+Act = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+"""From an observation and a unit vector towards the next way-point to an action without noise."""
+
 _NEIGHBOURS = ((-1, 0), (0, -1), (1, 0), (0, 1))
 
 
@@ -74,7 +78,8 @@ class MazeGraph:
 
 
 @functools.lru_cache(maxsize=1)
-def _maze(gym_id: str) -> tuple[Any, MazeGraph]:
+def maze(gym_id: str) -> tuple[Any, MazeGraph]:
+    """A goal-conditioned maze, made once a process, and the graph of its cells."""
     import_ogbench()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the simulators probe for a display when first used
@@ -91,17 +96,28 @@ def record(job: EpisodeJob) -> Arrays:
     Returns:
         As `run_job`.
     """
-    base, graph = _maze(job.name.goal_conditioned_id)
+    base, graph = maze(job.name.goal_conditioned_id)
     seed, random = job.random(attempt=0)
     with global_numpy_random(random):
-        return _episode(job, base, graph, seed)
+        return walk(job, base, graph, seed, lambda obs, direction: direction)
 
 
 def _draw(cells: list[Cell]) -> Cell:
     return cells[np.random.randint(len(cells))]
 
 
-def _episode(job: EpisodeJob, base: Any, graph: MazeGraph, seed: int) -> Arrays:
+def walk(job: EpisodeJob, base: Any, graph: MazeGraph, seed: int, act: Act) -> Arrays:
+    """Record one episode from goal to goal; draws from NumPy's global generator, as OGBench does.
+
+    Args:
+        job: What to record.
+        base: Maze.
+        graph: Its cells.
+        seed: Of the reset.
+        act: What follows a direction.
+    Returns:
+        As `run_job`.
+    """
     junctions = graph.junctions()
     start = _draw(graph.cells)
     goal = _draw(graph.reachable(start, junctions) or [start])
@@ -116,7 +132,8 @@ def _episode(job: EpisodeJob, base: Any, graph: MazeGraph, seed: int) -> Arrays:
             waypoint = np.asarray(base.ij_to_xy(graph.next_cell(cell, goal)))
         direction = waypoint - position
         direction = direction / (np.linalg.norm(direction) + 1e-6)
-        action = np.clip(direction + np.random.normal(0.0, job.noise, size=2), -1.0, 1.0)
+        action = act(obs, direction)
+        action = np.clip(action + np.random.normal(0.0, job.noise, size=len(action)), -1.0, 1.0)
         following, _, _, _, info = base.step(action)
         rows["observations"].append(obs)
         rows["actions"].append(action)

@@ -13,13 +13,14 @@ class Recipe:
     """How a dataset is made.
 
     Args:
-        policy: "plan" or "markov" (OGBench's manipulation oracles), or "waypoint" (mazes).
+        policy: "plan" or "markov" (OGBench's manipulation oracles), "waypoint" (point mazes), or
+            "legged" (mazes with a robot, whose joints a trained low-level policy moves).
         episode_steps: Transitions in a full episode.
         noise: Default action noise.
         random_actions: Probability of replacing an action by a uniform one.
     """
 
-    policy: Literal["plan", "markov", "waypoint"]
+    policy: Literal["plan", "markov", "waypoint", "legged"]
     episode_steps: int
     noise: float
     random_actions: float = 0.0
@@ -32,24 +33,48 @@ _RECIPES = {
     "navigate": Recipe("waypoint", episode_steps=1000, noise=0.5),
 }
 _GIANT_NAVIGATE = Recipe("waypoint", episode_steps=2000, noise=0.5)
+_LEGGED_NOISE = 0.2
+# Steps of a full episode, for the other environments 1000.
+_LEGGED_EPISODES = {
+    "antmaze-giant": 2000,
+    "humanoidmaze-medium": 2000,
+    "humanoidmaze-large": 2000,
+    "humanoidmaze-giant": 4000,
+}
 
 
 def _recipe(environment: str, kind: str) -> Recipe | None:
+    if kind == "navigate" and environment.startswith(("antmaze", "humanoidmaze")):
+        steps = _LEGGED_EPISODES.get(environment, 1000)
+        return Recipe("legged", episode_steps=steps, noise=_LEGGED_NOISE)
     if kind == "navigate" and not environment.startswith("pointmaze"):
-        return None  # legged robots need a trained walking policy
+        return None  # no script dribbles a ball
     if environment == "pointmaze-giant" and kind == "navigate":
         return _GIANT_NAVIGATE
     return _RECIPES.get(kind)
 
 
-def generated_datasets() -> list[str]:
-    """Names of all datasets that can be generated here."""
-    return [
-        f"{environment}-{kind}-v0"
+def _names(legged: bool) -> list[str]:
+    recipes = {
+        f"{environment}-{kind}-v0": _recipe(environment, kind)
         for environment, kinds in DATASET_TYPES.items()
         for kind in kinds
-        if _recipe(environment, kind) is not None
+    }
+    return [
+        name
+        for name, recipe in recipes.items()
+        if recipe is not None and (recipe.policy == "legged") == legged
     ]
+
+
+def generated_datasets() -> list[str]:
+    """Names of all datasets that can be generated here by scripts alone."""
+    return _names(legged=False)
+
+
+def policy_datasets() -> list[str]:
+    """Names of all datasets that can be generated here with a trained low-level policy."""
+    return _names(legged=True)
 
 
 def parse_generated(task: str) -> tuple[OGBenchName, Recipe] | None:
@@ -58,7 +83,7 @@ def parse_generated(task: str) -> tuple[OGBenchName, Recipe] | None:
     Args:
         task: Dataset name such as "cube-single-play-v0", or the name of a task on it.
     Returns:
-        Parsed name and recipe; None if the name is neither or there is no scripted policy for it.
+        Parsed name and recipe; None if the name is neither or there is no recipe for it.
     """
     name = parse_dataset(task) or parse_task(task)
     if name is None:
@@ -69,5 +94,9 @@ def parse_generated(task: str) -> tuple[OGBenchName, Recipe] | None:
 
 
 def can_generate(task: str) -> bool:
-    """Whether `generate_dataset` can make the dataset of this dataset or task name."""
-    return parse_generated(task) is not None
+    """Whether `generate_dataset` can make a dataset, named as such or by a task, by scripts alone.
+
+    False for the mazes of `policy_datasets`.
+    """
+    parsed = parse_generated(task)
+    return parsed is not None and parsed[1].policy != "legged"
