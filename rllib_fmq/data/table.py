@@ -1,15 +1,28 @@
-"""The in-memory form of every dataset: primitive transitions in column arrays."""
+"""The one form of every dataset: primitive transitions in column arrays."""
 
 from __future__ import annotations
 
 import hashlib
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_COLUMNS = ("obs", "actions", "rewards", "terminated", "episode_end", "final_obs")
+COLUMNS: Mapping[str, tuple[int, np.dtype[Any]]] = {
+    "obs": (2, np.dtype(np.float32)),
+    "actions": (2, np.dtype(np.float32)),
+    "rewards": (1, np.dtype(np.float32)),
+    "terminated": (1, np.dtype(np.bool_)),
+    "episode_end": (1, np.dtype(np.bool_)),
+    "final_obs": (2, np.dtype(np.float32)),
+}
+"""Number of dimensions and type of each column, in the order of the fingerprint."""
+FINGERPRINT_BLOCK = 1 << 20
+_CHUNK = 1 << 18
+"""Numbers looked at in one go: their temporaries stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +30,8 @@ class TransitionTable:
     """Primitive transitions, one row a step; the rows of an episode contiguous and in order.
 
     The next observation of a row is the next row's `obs`, or, where `episode_end` is set, the
-    `final_obs` of that episode.
+    `final_obs` of that episode. The columns lie in memory, or are read-only maps of files
+    (`load_columns`), of which the system keeps in memory what is in use.
 
     Args:
         obs: Observations, shape (N, obs_dim), float32.
@@ -31,7 +45,7 @@ class TransitionTable:
         final_obs: Next observation of each row with `episode_end`, in order; shape (E, obs_dim),
             float32.
         source: Where the rows came from (file and task), for people to read.
-        fingerprint: SHA-256 over the columns, hexadecimal.
+        fingerprint: What `fingerprint` gives for the columns.
     """
 
     obs: NDArray[np.float32]
@@ -61,13 +75,16 @@ class TransitionTable:
         Raises:
             ValueError: As `validate`.
         """
+        given = {
+            "obs": obs,
+            "actions": actions,
+            "rewards": rewards,
+            "terminated": terminated,
+            "episode_end": episode_end,
+            "final_obs": final_obs,
+        }
         columns: dict[str, NDArray[Any]] = {
-            "obs": np.ascontiguousarray(obs, dtype=np.float32),
-            "actions": np.ascontiguousarray(actions, dtype=np.float32),
-            "rewards": np.ascontiguousarray(rewards, dtype=np.float32),
-            "terminated": np.ascontiguousarray(terminated, dtype=np.bool_),
-            "episode_end": np.ascontiguousarray(episode_end, dtype=np.bool_),
-            "final_obs": np.ascontiguousarray(final_obs, dtype=np.float32),
+            name: np.ascontiguousarray(given[name], dtype) for name, (_, dtype) in COLUMNS.items()
         }
         table = cls(**columns, source=source, fingerprint=fingerprint(columns))
         table.validate()
@@ -93,24 +110,37 @@ class TransitionTable:
         """Size of a primitive action."""
         return int(self.actions.shape[1])
 
+    @property
+    def mapped(self) -> bool:
+        """Whether the rows stay on disk and are read as they are used."""
+        return isinstance(self.obs, np.memmap)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """The columns by name, in the order of the fingerprint."""
+        return {name: getattr(self, name) for name in COLUMNS}
+
     def validate(self) -> None:
-        """Check shapes, types, finiteness and episode structure.
+        """Check shapes, types, finiteness and episode structure, a few rows at a time.
 
         Raises:
             ValueError: On the first violation, naming the source, the column and the row.
         """
-        for name, ndim, dtype in (
-            ("obs", 2, np.float32),
-            ("actions", 2, np.float32),
-            ("rewards", 1, np.float32),
-            ("terminated", 1, np.bool_),
-            ("episode_end", 1, np.bool_),
-            ("final_obs", 2, np.float32),
-        ):
+        self.validate_structure()
+        for name, (_, dtype) in COLUMNS.items():
+            if dtype.kind == "f":
+                self._check_finite(name)
+
+    def validate_structure(self) -> None:
+        """Check shapes, types and episode structure; of the columns, only `episode_end` is read.
+
+        Raises:
+            ValueError: On the first violation, naming the source and the column.
+        """
+        for name, (ndim, dtype) in COLUMNS.items():
             column = getattr(self, name)
             if column.ndim != ndim or column.dtype != dtype:
                 self._fail(
-                    f"{name} must be a {ndim}-dimensional {np.dtype(dtype).name} array, "
+                    f"{name} must be a {ndim}-dimensional {dtype.name} array, "
                     f"but has shape {column.shape} and type {column.dtype}"
                 )
         if self.num_steps == 0:
@@ -122,33 +152,71 @@ class TransitionTable:
             self._fail(f"final_obs has size {self.final_obs.shape[1]}, obs {self.obs_dim}")
         if not self.episode_end[-1]:
             self._fail("the last row must end an episode (episode_end)")
-        ends = int(self.episode_end.sum())
+        ends = int(np.count_nonzero(self.episode_end))
         if ends != self.num_episodes:
             self._fail(f"{ends} rows end an episode, but there are {self.num_episodes} final_obs")
-        for name in ("obs", "actions", "rewards", "final_obs"):
-            self._check_finite(name)
 
     def _check_finite(self, name: str) -> None:
         column = getattr(self, name)
-        finite = np.isfinite(column)
-        if finite.all():
-            return
-        index = tuple(int(i) for i in np.argwhere(~finite)[0])
-        where = f"row {index[0]}" + (f", entry {index[1]}" if len(index) > 1 else "")
-        self._fail(
-            f"{name} is {column[index]} at {where} ({int((~finite).sum())} such values in all); "
-            "remove or repair these rows"
-        )
+        first, bad = None, 0
+        for start, rows in row_chunks(column):
+            finite = np.isfinite(rows)
+            if finite.all():
+                continue
+            if first is None:
+                row, *entry = (int(i) for i in np.argwhere(~finite)[0])
+                first = (start + row, *entry)
+            bad += finite.size - int(np.count_nonzero(finite))
+        if first is not None:
+            where = f"row {first[0]}" + (f", entry {first[1]}" if len(first) > 1 else "")
+            self._fail(
+                f"{name} is {column[first]} at {where} ({bad} such values in all); "
+                "remove or repair these rows"
+            )
 
     def _fail(self, problem: str) -> None:
         raise ValueError(f"unusable dataset {self.source}: {problem}")
 
 
-def fingerprint(columns: dict[str, NDArray[Any]]) -> str:
-    """SHA-256 over names, types, shapes and bytes of the columns, in the table's order."""
+def row_chunks(column: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Cut a column into views of rows small enough to compute with.
+
+    Args:
+        column: Shape (N, ...).
+    Yields:
+        Index of the first row, and the rows.
+    """
+    step = max(1, _CHUNK * len(column) // max(1, column.size))
+    for start in range(0, len(column), step):
+        yield start, column[start : start + step]
+
+
+def fingerprint(columns: Mapping[str, NDArray[Any]]) -> str:
+    """What tells one dataset from another.
+
+    SHA-256 over name, type, shape and block checksums (`checksum`) of each column, in the table's
+    order. SHA-256 of all bytes would take a third of the time that reading them takes.
+
+    Args:
+        columns: All of `COLUMNS`.
+    Returns:
+        64 hexadecimal digits.
+    """
     digest = hashlib.sha256()
-    for name in _COLUMNS:
-        column = columns[name]
-        digest.update(f"{name}:{column.dtype.str}:{column.shape};".encode())
-        digest.update(np.ascontiguousarray(column).data)
+    for name in COLUMNS:
+        column = np.ascontiguousarray(columns[name])
+        digest.update(fingerprint_header(name, column.dtype, column.shape))
+        data = column.reshape(-1).view(np.uint8)
+        for start in range(0, len(data), FINGERPRINT_BLOCK):
+            digest.update(checksum(data[start : start + FINGERPRINT_BLOCK].data))
     return digest.hexdigest()
+
+
+def checksum(block: bytes | memoryview) -> bytes:
+    """CRC-32 of a block of `FINGERPRINT_BLOCK` bytes of a column, or of what is left of it."""
+    return zlib.crc32(block).to_bytes(4, "little")
+
+
+def fingerprint_header(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """What goes into the fingerprint before the checksums of a column."""
+    return f"{name}:{dtype.str}:{shape};".encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -9,7 +10,9 @@ import numpy as np
 import torch
 
 from rllib_fmq.data.loading import check_fits, load_dataset, scale_actions
+from rllib_fmq.data.table import TransitionTable
 from rllib_fmq.learner.replay import ReplayTable
+from rllib_fmq.learner.storage import MappedRows
 
 NO_DATASET = "none"
 
@@ -22,9 +25,12 @@ def load_replay(
 ) -> tuple[ReplayTable, str]:
     """Make the replay of a run and seed it with its offline data.
 
+    A dataset of mapped columns stays on disk, and ``replay_capacity`` is then that of the online
+    rows alone.
+
     Args:
-        config: With ``dataset``, ``dataset_dir``, ``env``, ``replay_capacity``,
-            ``online_env_steps``.
+        config: With ``dataset``, ``dataset_dir``, ``dataset_filter``, ``env``,
+            ``replay_capacity``, ``online_env_steps``.
         observation_space: 1-D Box.
         action_space: Bounded Box.
         device: Of the learner.
@@ -38,29 +44,39 @@ def load_replay(
         action_space.low.ravel(), action_space.high.ravel(), dtype=np.float32
     )
     obs_dim, action_dim = observation_space.shape[0], flat_actions.shape[0]
+    # Room for one fragment more than the phase asks for: fragments end on whole rounds.
+    online = config.online_env_steps + config.online_steps_per_round()
     if config.dataset is None:
         wanted = max(1, config.online_env_steps) + config.online_steps_per_round()
         capacity = min(config.replay_capacity, wanted)
         return ReplayTable(capacity, obs_dim, action_dim, device), NO_DATASET
-    table = load_dataset(config.dataset, str(config.env), data_dir=config.dataset_dir)
+    table = load_dataset(
+        config.dataset,
+        str(config.env),
+        data_dir=config.dataset_dir,
+        filter_key=config.dataset_filter,
+    )
     check_fits(table, observation_space, flat_actions)
+    _check_horizon(table, config.horizon_length)
+    scale = partial(scale_actions, low=flat_actions.low, high=flat_actions.high)
+    fingerprint = table.fingerprint
+    if table.mapped:
+        capacity = max(1, min(config.replay_capacity, online))
+        rows = MappedRows(table, scale)
+        return ReplayTable(capacity, obs_dim, action_dim, device, offline=rows), fingerprint
+    capacity = max(table.num_steps, min(config.replay_capacity, table.num_steps + online))
+    replay = ReplayTable(capacity, obs_dim, action_dim, device)
+    columns = table.columns()
+    del table  # so that each column is freed as soon as it is copied
+    replay.add_offline(columns, scale)
+    return replay, fingerprint
+
+
+def _check_horizon(table: TransitionTable, horizon: int) -> None:
     longest = int(np.diff(np.flatnonzero(table.episode_end), prepend=-1).max())
-    if longest < config.horizon_length:
+    if longest < horizon:
         raise ValueError(
-            f"horizon_length={config.horizon_length}, but the longest episode of "
+            f"horizon_length={horizon}, but the longest episode of "
             f"{table.source} has {longest} steps: no window is complete, so the critic could "
             "never be trained. Use a shorter horizon_length."
         )
-    # Room for one fragment more than the phase asks for: fragments end on whole rounds.
-    wanted = table.num_steps + config.online_env_steps + config.online_steps_per_round()
-    capacity = max(table.num_steps, min(config.replay_capacity, wanted))
-    replay = ReplayTable(capacity, obs_dim, action_dim, device)
-    replay.add_offline(
-        table.obs,
-        scale_actions(table.actions, flat_actions.low, flat_actions.high),
-        table.rewards,
-        table.terminated,
-        table.episode_end,
-        table.final_obs,
-    )
-    return replay, table.fingerprint

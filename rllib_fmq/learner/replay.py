@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rllib_fmq.data.table import row_chunks
+from rllib_fmq.learner.storage import MappedRows, Scale, Windows, unscaled
+from rllib_fmq.learner.tails import TailStore
 from rllib_fmq.nn.objectives import WindowBatch
 
 NO_ROW = -1
@@ -20,70 +24,87 @@ class ReplayTable:
     A window of H steps is H - 1 link hops, so the fragments of many interleaved
     environments, and the ring's wrap-around, need no contiguous episodes. The next
     observation is read through the link; where there is none (an episode's last stored
-    row) it is kept apart in ``tails``. Rows are overwritten oldest first, and a row's
-    predecessor is always older, so no link ever leads to an overwritten row.
+    row) the link names the place in ``tails`` where it is kept. Rows are overwritten oldest
+    first, and a row's predecessor is always older, so no link ever leads to an overwritten
+    row.
+
+    Offline rows are the ring's first ones, or, where ``offline`` is given, stay on disk: they
+    come before the ring's in the order of rows, are drawn like them, and are never overwritten.
 
     Args:
-        capacity: Rows at most, >= 1.
+        capacity: Rows of the ring at most, >= 1.
         obs_dim: Size of an observation.
         action_dim: Size d of a primitive action.
         device: Where the columns live.
+        offline: Offline rows that stay on disk.
     Source: ours.
     """
 
     def __init__(
-        self, capacity: int, obs_dim: int, action_dim: int, device: torch.device | str = "cpu"
+        self,
+        capacity: int,
+        obs_dim: int,
+        action_dim: int,
+        device: torch.device | str = "cpu",
+        *,
+        offline: MappedRows | None = None,
     ) -> None:
         if capacity < 1:
             raise ValueError(f"replay capacity={capacity}: must hold at least one transition.")
+        if capacity > np.iinfo(np.int32).max:
+            raise ValueError(f"replay capacity={capacity}: must be below 2^31.")
         self.capacity = capacity
         self.device = torch.device(device)
-        self.obs = torch.zeros(capacity, obs_dim, device=device)
-        self.actions = torch.zeros(capacity, action_dim, device=device)
-        self.rewards = torch.zeros(capacity, device=device)
-        self.terminated = torch.zeros(capacity, dtype=torch.bool, device=device)
-        self.next_row = torch.full((capacity,), NO_ROW, dtype=torch.long, device=device)
-        self.tail = torch.full((capacity,), NO_ROW, dtype=torch.long, device=device)
-        self.tails = torch.zeros(64, obs_dim, device=device)
-        # The host keeps its own account of tails, so that writing needs no device sync.
-        self._tail_of_row: dict[int, int] = {}
-        self._free_tails: list[int] = list(range(63, -1, -1))
+        self.offline = offline
+        self._base = 0 if offline is None else len(offline)
+        """Number of the ring's first row."""
+        self.obs = self._zeros((capacity, obs_dim), np.float32)
+        self.actions = self._zeros((capacity, action_dim), np.float32)
+        self.rewards = self._zeros((capacity,), np.float32)
+        self.terminated = self._zeros((capacity,), np.bool_)
+        # Next row in the ring, or -1 - slot of the tail. The host keeps it too, so that writing
+        # needs no device sync; on the CPU both are one memory.
+        self._host_link = np.zeros(capacity, np.int32)
+        self.link = torch.from_numpy(self._host_link).to(self.device)
+        self.tails = TailStore(obs_dim, device)
         self._open: dict[str, tuple[int, int]] = {}
-        self.size = 0
-        self.num_offline = 0
-        self.num_added = 0
-        """Rows ever written; the next one goes to ``num_added % capacity``."""
+        self.num_offline = self.num_added = self._base
+        """``num_added``: rows ever written."""
 
     def __len__(self) -> int:
-        return self.size
+        return self._base + self._ring_size
+
+    @property
+    def _ring_size(self) -> int:
+        return min(self.capacity, self.num_added - self._base)
 
     @property
     def num_online(self) -> int:
         """Rows ever written after the offline data."""
         return self.num_added - self.num_offline
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory of all columns when the ring is full, without rows that stay on disk."""
+        columns = (self.obs, self.actions, self.rewards, self.terminated, self.link)
+        total = sum(column.nbytes for column in columns) + self.tails.num_bytes
+        if self.device.type != "cpu":
+            total += self._host_link.nbytes
+        return total + (0 if self.offline is None else self.offline.num_bytes)
+
     def add_offline(
-        self,
-        obs: NDArray[np.float32],
-        actions: NDArray[np.float32],
-        rewards: NDArray[np.float32],
-        terminated: NDArray[np.bool_],
-        episode_end: NDArray[np.bool_],
-        final_obs: NDArray[np.float32],
+        self, columns: MutableMapping[str, NDArray[Any]], scale: Scale = unscaled
     ) -> None:
-        """Fill an empty table with a dataset.
+        """Fill an empty ring with a dataset.
 
         Args:
-            obs: Shape (N, o).
-            actions: In [-1, 1], shape (N, d).
-            rewards: Shape (N,).
-            terminated: Shape (N,).
-            episode_end: Last row of each recorded trajectory, shape (N,).
-            final_obs: Observation after each of those, in order, shape (E, o).
+            columns: Those of ``TransitionTable``. Each is taken out once it is copied, so that
+                only one of them need be in memory twice.
+            scale: From the columns' units of actions to [-1, 1].
         Raises:
-            ValueError: If the table is not empty or the data do not fit into it.
+            ValueError: If the ring is not empty or the data do not fit into it.
         """
-        num = len(obs)
+        num = len(columns["obs"])
         if self.num_added:
             raise ValueError("the offline data must be loaded first, into an empty replay.")
         if num > self.capacity:
@@ -91,18 +112,17 @@ class ReplayTable:
                 f"the dataset has {num} transitions but replay_capacity={self.capacity}: "
                 "raise replay_capacity or use a smaller dataset."
             )
-        rows = slice(0, num)
-        self._write(rows, obs, actions, rewards, terminated)
-        ends = np.flatnonzero(episode_end)
-        link = np.arange(1, num + 1)
-        link[ends] = NO_ROW
-        self.next_row[rows] = self._tensor(link)
-        self._reserve_tails(len(ends))
-        slots = [self._free_tails.pop() for _ in ends]
-        self._tail_of_row.update(zip(ends.tolist(), slots, strict=True))
-        self.tail[self._tensor(ends)] = self._tensor(np.asarray(slots, dtype=np.int64))
-        self.tails[self._tensor(np.asarray(slots, dtype=np.int64))] = self._tensor(final_obs)
-        self.size = self.num_added = self.num_offline = num
+        for name in ("obs", "actions", "rewards", "terminated"):
+            target: Tensor = getattr(self, name)
+            source = columns.pop(name)
+            for start, rows in row_chunks(source):
+                rows = scale(rows) if name == "actions" else rows
+                target[start : start + len(rows)] = self._tensor(rows)
+        ends = np.flatnonzero(columns.pop("episode_end"))
+        self._host_link[:num] = np.arange(1, num + 1, dtype=np.int32)
+        self._host_link[ends] = NO_ROW - self.tails.put(self._tensor(columns.pop("final_obs")))
+        self.link[:num] = self._tensor(self._host_link[:num])
+        self.num_added = self.num_offline = num
 
     def add_fragment(
         self,
@@ -131,25 +151,21 @@ class ReplayTable:
                 f"fragment of episode {episode_id!r}: {len(obs)} observations, {len(actions)} "
                 f"actions, {num} rewards; expected T + 1, T, T with 1 <= T <= {self.capacity}."
             )
-        rows = (self.num_added + np.arange(num)) % self.capacity
-        for row in rows.tolist():
-            self._release_tail(row)
+        rows = (self.num_added - self._base + np.arange(num)) % self.capacity
+        self._release_tails(rows)
         ended = np.zeros(num, dtype=bool)
         ended[-1] = terminated
-        index = self._tensor(rows)
-        self._write(index, obs[:-1], actions, rewards, ended)
-        link = np.append(rows[1:], NO_ROW)
-        self.next_row[index] = self._tensor(link)
-        self.tail[index] = NO_ROW
-        self._link_to_open(episode_id, int(rows[0]), num)
+        self._write(self._tensor(rows), obs[:-1], actions, rewards, ended)
+        before, written = self._open.pop(episode_id, (NO_ROW, 0))
+        # The row may have been overwritten since, in a table shorter than an episode.
+        if before != NO_ROW and self.num_added + num - written < self.capacity:
+            self._release_tails(np.array([before]))
+            rows = np.append(before, rows)
+        slot = self.tails.put(self._tensor(np.asarray(obs)[-1:]))
+        self._set_links(rows, np.append(rows[1:], NO_ROW - slot))
         self.num_added += num
-        self.size = min(self.capacity, self.size + num)
-        last = int(rows[-1])
-        self._store_tail(last, obs[-1])
-        if done:
-            self._open.pop(episode_id, None)
-        else:
-            self._open[episode_id] = (last, self.num_added)
+        if not done:
+            self._open[episode_id] = (int(rows[-1]), self.num_added)
 
     def sample(
         self, batch_size: int, horizon: int, generator: torch.Generator | None = None
@@ -165,60 +181,90 @@ class ReplayTable:
         Raises:
             ValueError: If the table is empty.
         """
-        if self.size == 0:
+        if len(self) == 0:
             raise ValueError(
                 "the replay is empty: give a dataset, or collect online steps before updating."
             )
         row = torch.randint(
-            self.size, (batch_size,), generator=generator, device=self.device, dtype=torch.long
+            len(self), (batch_size,), generator=generator, device=self.device, dtype=torch.long
         )
-        valid = torch.ones_like(row, dtype=torch.bool)
-        rows, valids = [row], [valid]
-        for _ in range(horizon - 1):
-            link = self.next_row[row]
-            valid = valid & (link != NO_ROW)
-            row = torch.where(valid, link, row)
-            rows.append(row)
-            valids.append(valid)
-        index, mask = torch.stack(rows, dim=1), torch.stack(valids, dim=1)
-        weight = mask.to(self.rewards.dtype)
-        link, tail = self.next_row[row], self.tail[row]
-        next_obs = torch.where(
-            (link != NO_ROW).unsqueeze(1),
-            self.obs[link.clamp(min=0)],
-            self.tails[tail.clamp(min=0)],
-        )
-        actions = self.actions[index] * weight.unsqueeze(-1)
+        gathered = self._windows(row, horizon)
+        weight = gathered.within.to(self.rewards.dtype)
+        actions = gathered.actions * weight.unsqueeze(-1)
         return WindowBatch(
-            obs=self.obs[index[:, 0]],
+            obs=gathered.obs,
             actions=actions.flatten(1),
             valid=weight.repeat_interleave(actions.shape[-1], dim=1),
-            rewards=self.rewards[index] * weight,
-            terminated=self.terminated[index] & mask,
-            next_obs=next_obs,
+            rewards=gathered.rewards * weight,
+            terminated=gathered.terminated & gathered.within,
+            next_obs=gathered.next_obs,
             complete=weight[:, -1],
+        )
+
+    def _windows(self, row: Tensor, horizon: int) -> Windows:
+        if self.offline is None:
+            return self._ring_windows(row, horizon)
+        if not self._ring_size:
+            return self.offline.windows(row, horizon)
+        on_disk = row < self._base
+        parts = (
+            self.offline.windows(row[on_disk], horizon),
+            self._ring_windows(row[~on_disk] - self._base, horizon),
+        )
+        # Where each drawn row has come to stand when the two parts are put together.
+        order = torch.argsort(torch.argsort(on_disk.logical_not().to(torch.int8), stable=True))
+        return Windows(*(torch.cat(pair)[order] for pair in zip(*parts, strict=True)))
+
+    def _ring_windows(self, row: Tensor, horizon: int) -> Windows:
+        link = self.link[row].long()
+        rows, withins = [row], [torch.ones_like(row, dtype=torch.bool)]
+        for _ in range(horizon - 1):
+            # A row without a next one is repeated, and so never comes within again.
+            within = link > NO_ROW
+            row = torch.where(within, link, row)
+            link = self.link[row].long()
+            rows.append(row)
+            withins.append(within)
+        index = torch.stack(rows, dim=1)
+        next_obs = torch.where(
+            (link > NO_ROW).unsqueeze(1),
+            self.obs[link.clamp(min=0)],
+            self.tails.obs[(NO_ROW - link).clamp(min=0)],
+        )
+        return Windows(
+            obs=self.obs[index[:, 0]],
+            actions=self.actions[index],
+            rewards=self.rewards[index],
+            terminated=self.terminated[index],
+            within=torch.stack(withins, dim=1),
+            next_obs=next_obs,
         )
 
     def get_state(self) -> dict[str, Any]:
         """The online rows and what links them; offline rows are read again from their source."""
-        online = np.arange(max(self.num_offline, self.num_added - self.capacity), self.num_added)
-        index = self._tensor(online % self.capacity)
-        tail_rows = {row: slot for row, slot in self._tail_of_row.items()}
-        kept = [row for row in (online % self.capacity).tolist() if row in tail_rows]
-        slots = self._tensor(np.asarray([tail_rows[row] for row in kept], dtype=np.int64))
+        rows = self._online_rows(self.num_added)
+        index = self._tensor(rows)
+        link = self._host_link[rows]
+        kept = link <= NO_ROW
+        slots = self._tensor((NO_ROW - link[kept]).astype(np.int64))
         return {
             "num_offline": self.num_offline,
             "num_added": self.num_added,
-            "capacity": self.capacity,
+            "capacity": self._base + self.capacity,
+            "on_disk": self._base,
             "obs": self.obs[index].cpu().numpy(),
             "actions": self.actions[index].cpu().numpy(),
             "rewards": self.rewards[index].cpu().numpy(),
             "terminated": self.terminated[index].cpu().numpy(),
-            "next_row": self.next_row[index].cpu().numpy(),
-            "tail_rows": np.asarray(kept, dtype=np.int64),
-            "tail_obs": self.tails[slots].cpu().numpy(),
-            "open": dict(self._open),
+            "next_row": np.where(kept, NO_ROW, link.astype(np.int64) + self._base),
+            "tail_rows": rows[kept] + self._base,
+            "tail_obs": self.tails.obs[slots].cpu().numpy(),
+            "open": {name: (row + self._base, n) for name, (row, n) in self._open.items()},
         }
+
+    def _online_rows(self, num_added: int) -> NDArray[np.int64]:
+        first = max(self.num_offline, num_added - self.capacity)
+        return (np.arange(first, num_added) - self._base) % self.capacity
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Put saved online rows behind the offline rows that are already here.
@@ -232,30 +278,24 @@ class ReplayTable:
                 f"this replay already holds {self.num_online} online transitions: restore into a "
                 "fresh one, filled with the offline data only."
             )
-        fits = max(state["num_added"], state["num_offline"]) <= min(
-            self.capacity, state["capacity"]
-        )
-        if state["num_offline"] != self.num_offline or not (
-            fits or state["capacity"] == self.capacity
-        ):
+        capacity, written = self._base + self.capacity, state["num_added"]
+        never_wrapped = written <= min(capacity, state["capacity"])
+        same_ring = (capacity, self._base) == (state["capacity"], state.get("on_disk", 0))
+        if state["num_offline"] != self.num_offline or not (never_wrapped or same_ring):
             raise ValueError(
                 f"the checkpoint's replay has {state['num_offline']} offline rows and room for "
-                f"{state['capacity']}, this run {self.num_offline} and {self.capacity}: resume "
+                f"{state['capacity']}, this run {self.num_offline} and {capacity}: resume "
                 "with the same dataset, replay_capacity and online_env_steps."
             )
-        first = max(self.num_offline, state["num_added"] - self.capacity)
-        rows = np.arange(first, state["num_added"]) % self.capacity
-        for row in rows.tolist():
-            self._release_tail(row)
-        index = self._tensor(rows)
-        self._write(index, state["obs"], state["actions"], state["rewards"], state["terminated"])
-        self.next_row[index] = self._tensor(state["next_row"])
-        self.tail[index] = NO_ROW
-        self.num_added = state["num_added"]
-        self.size = min(self.capacity, self.num_added)
-        for row, obs in zip(state["tail_rows"].tolist(), state["tail_obs"], strict=True):
-            self._store_tail(row, obs)
-        self._open = dict(state["open"])
+        rows = self._online_rows(written)
+        self._release_tails(rows)
+        columns = (state[name] for name in ("obs", "actions", "rewards", "terminated"))
+        self._write(self._tensor(rows), *columns)
+        self.num_added = written
+        self._set_links(rows, np.asarray(state["next_row"]) - self._base)
+        slots = self.tails.put(self._tensor(state["tail_obs"]))
+        self._set_links(np.asarray(state["tail_rows"]) - self._base, NO_ROW - slots)
+        self._open = {name: (row - self._base, n) for name, (row, n) in state["open"].items()}
 
     def forget_open_episodes(self) -> None:
         """Later fragments of now unfinished episodes will not be linked (runners restarted)."""
@@ -263,7 +303,7 @@ class ReplayTable:
 
     def _write(
         self,
-        rows: slice | Tensor,
+        rows: Tensor,
         obs: NDArray[Any],
         actions: NDArray[Any],
         rewards: NDArray[Any],
@@ -274,37 +314,25 @@ class ReplayTable:
         self.rewards[rows] = self._tensor(rewards)
         self.terminated[rows] = self._tensor(terminated)
 
-    def _link_to_open(self, episode_id: str, first_row: int, num: int) -> None:
-        last, written = self._open.get(episode_id, (NO_ROW, 0))
-        # The row may have been overwritten since, in a table shorter than an episode.
-        if last != NO_ROW and self.num_added + num - written < self.capacity:
-            self.next_row[last] = first_row
-            self._release_tail(last)
+    def _set_links(self, rows: NDArray[Any], links: NDArray[Any]) -> None:
+        links = links.astype(np.int32)
+        self._host_link[rows] = links
+        if self.device.type != "cpu":
+            self.link[self._tensor(rows)] = self._tensor(links)
 
-    def _store_tail(self, row: int, obs: NDArray[Any]) -> None:
-        self._reserve_tails(1)
-        slot = self._free_tails.pop()
-        self._tail_of_row[row] = slot
-        self.tail[row] = slot
-        self.tails[slot] = self._tensor(np.asarray(obs))
+    def _release_tails(self, rows: NDArray[Any]) -> None:
+        """Take back what is kept for rows that are now overwritten, or get a successor."""
+        link = self._host_link[rows]
+        self.tails.release(NO_ROW - link[link <= NO_ROW])
+        self._host_link[rows] = 0
 
-    def _release_tail(self, row: int) -> None:
-        slot = self._tail_of_row.pop(row, None)
-        if slot is not None:
-            self._free_tails.append(slot)
-            self.tail[row] = NO_ROW
-
-    def _reserve_tails(self, num: int) -> None:
-        old = self.tails.shape[0]
-        if len(self._free_tails) >= num:
-            return
-        new = max(2 * old, old + num)
-        self.tails = torch.cat([self.tails, self.tails.new_zeros(new - old, self.tails.shape[1])])
-        self._free_tails.extend(range(new - 1, old - 1, -1))
+    def _zeros(self, shape: tuple[int, ...], dtype: type) -> Tensor:
+        # NumPy's zeros, unlike torch's, take memory only when they are first written to.
+        return torch.from_numpy(np.zeros(shape, dtype)).to(self.device)
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         array = np.asarray(array)
         if array.dtype == np.float64:
             array = array.astype(np.float32)
-        # Arrays out of Ray's object store are read-only, of which torch warns.
+        # Arrays out of Ray's object store, and mapped ones, are read-only, of which torch warns.
         return torch.as_tensor(np.require(array, requirements=("C", "W")), device=self.device)

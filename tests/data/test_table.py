@@ -1,4 +1,4 @@
-"""The in-memory table: types, validation, fingerprint."""
+"""The table: types, validation, fingerprint."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rllib_fmq.data import TransitionTable
+from rllib_fmq.data.table import row_chunks
 
 
 def columns(**changes: Any) -> dict[str, Any]:
@@ -54,6 +55,35 @@ def test_names_the_first_value_that_is_not_finite(name: str, bad: float) -> None
     where = "row 1" if values.ndim == 1 else "row 1, entry 0"
     with pytest.raises(ValueError, match=rf"test: {name} is -?(nan|inf) at {where}"):
         TransitionTable.from_columns(**columns(**{name: values}))
+
+
+def test_counts_bad_values_far_apart() -> None:
+    # The table is looked at in parts; rows are counted from its start.
+    num = 300_000
+    end = np.arange(num) == num - 1
+    obs = np.zeros((num, 3), np.float32)
+    obs[[123_456, 299_999], 2] = np.nan
+    with pytest.raises(ValueError, match=r"obs is nan at row 123456, entry 2 \(2 such values"):
+        TransitionTable.from_columns(
+            obs=obs,
+            actions=np.zeros((num, 1)),
+            rewards=np.zeros(num),
+            terminated=np.zeros(num),
+            episode_end=end,
+            final_obs=np.zeros((1, 3)),
+            source="test",
+        )
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 300_000), (1_000_000, 1), (300_000, 5), (10, 0)])
+def test_row_chunks_cover_every_row_once(shape: tuple[int, int]) -> None:
+    column = np.zeros(shape, np.uint8)
+    parts = list(row_chunks(column))
+    assert sum(len(rows) for _, rows in parts) == shape[0]
+    for start, rows in parts:
+        assert rows.base is column
+        assert start == sum(len(before) for at, before in parts if at < start)
+        assert len(rows) == 1 or rows.size <= 1 << 18
 
 
 @pytest.mark.parametrize(
