@@ -54,7 +54,7 @@ EXTRAS = {
         "numba==0.68.1",
         "opencv-python==4.11.0.86",
     ],
-    "minari": ["minari>=0.5.3,<0.6"],
+    "minari": ["minari>=0.5.4,<0.6", "pillow>=10.1"],
     "plots": ["matplotlib>=3.9,<4"],
     "video": ["imageio-ffmpeg>=0.5,<1", "pillow>=10.1"],
     "export": ["onnx>=1.18,<2", "onnxscript>=0.5,<1", "onnxruntime>=1.20,<2"],
@@ -67,6 +67,8 @@ EXTRAS = {
         "ruff>=0.17,<0.18",
         "mypy>=2.4,<3",
         "optuna>=4,<6",
+        # RLlib's own recorder of episodes, which the tests run, needs it.
+        "msgpack-numpy>=0.4.8,<0.5",
     ],
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,7 +27,7 @@ data_app.command("convert", epilog="Example: rllib data convert demos.hdf5 demos
 @data_app.command()
 def info(
     file: Annotated[
-        Path, typer.Argument(metavar="PATH", help="Dataset in any format that training reads.")
+        str, typer.Argument(metavar="PATH", help="File, folder or minari:ID, in any known format.")
     ],
     env: Annotated[
         str | None, typer.Option("--env", "-e", help="Task whose rewards and successes to show.")

@@ -15,7 +15,7 @@ INTERRUPTED = 130
 _ERROR_LINE = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt|Exit))(?::\s*(.*))?$")
 # What Ray and Python put after an error that crossed processes or had a cause.
 _AFTER_ERROR = re.compile(r"^(The above exception|During handling|Traceback|ray::|\(pid|$)")
-_LONGEST = 600
+_LONGEST = 1200
 """Characters of a message; longer ones list every parameter of a network, say."""
 
 _verbosity = 0
@@ -101,6 +101,8 @@ def _with_kind(kind: str, message: str) -> str:
         "ValueError",
         "FileNotFoundError",
         "FileExistsError",
+        "OSError",
+        "PermissionError",
         "CommandError",
         "RuntimeError",
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rllib_fmq.data.arrays import from_arrays
 from rllib_fmq.data.loading import check_fits, load_dataset, scale_actions, unscale_actions
 from rllib_fmq.data.table import TransitionTable
 from rllib_fmq.data.transitions_npz import save_transitions
@@ -9,6 +10,7 @@ from rllib_fmq.data.transitions_npz import save_transitions
 __all__ = [
     "TransitionTable",
     "check_fits",
+    "from_arrays",
     "load_dataset",
     "save_transitions",
     "scale_actions",

@@ -1,4 +1,4 @@
-"""What is in a dataset file: the contents of `rllib data info FILE`."""
+"""What is in a dataset: the contents of `rllib data info FILE`."""
 
 from __future__ import annotations
 
@@ -12,64 +12,98 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from rllib_fmq.data.formats import Format, detect, load, resolve
 from rllib_fmq.data.npz import Arrays, members_of, read_npz
 from rllib_fmq.data.ogbench_npz import (
-    REQUIRED,
     check_qpos,
     read_ogbench_states,
     relabel,
     transition_rows,
 )
-from rllib_fmq.data.table import fingerprint
-from rllib_fmq.data.transitions_npz import KEYS, load_transitions
+from rllib_fmq.data.table import TransitionTable, fingerprint
+from rllib_fmq.data.transitions_npz import KEYS, OPTIONAL
 from rllib_fmq.tasks.names import NUM_TASKS, OGBenchName, parse_dataset, parse_task
 from rllib_fmq.tasks.registry import make_env
 
+_BLOCK_ROWS = 1 << 18
+_FORMAT_NAMES: dict[Format, str] = {
+    "ogbench": "ogbench",
+    "plain": "plain",
+    "robomimic": "robomimic",
+    "d4rl": "d4rl",
+    "minari": "minari",
+    "rllib": "rllib episodes",
+    "columns": "mapped columns",
+}
+
 
 def describe(path: str | Path, env_name: str | None = None) -> dict[str, Any]:
-    """Describe a dataset file.
+    """Describe a dataset.
 
     Args:
-        path: npz file, in OGBench's format or the plain one.
-        env_name: Task or dataset name that tells which tasks to count successes of; None takes
-            the file's own name, such as cube-single-play-v0.npz.
+        path: What `load_dataset` takes, but for "auto".
+        env_name: Task or dataset name that tells which tasks to count successes of in an OGBench
+            file; None takes the file's own name, such as cube-single-play-v0.npz. Else, a task
+            that the dataset must belong to.
     Returns:
         `file`, `format`, `bytes`, `transitions`, `episodes`, `episode_length` (min, mean, max, in
-        transitions), `obs` and `actions` (size, dtype, min and max per entry), `arrays` (dtype and
-        shape of each), `fingerprint` (SHA-256 over the transitions without any task's rewards),
-        `generator` (how it was made, if the file tells), and `tasks`: for each OGBench task, the
-        transitions that start in full success and the episodes that have any (the plain format
-        has `returns` and `terminated` instead).
+        transitions), `obs` and `actions` (size, dtype, min and max per entry), `fingerprint`
+        (SHA-256 over the transitions; of OGBench's without any task's rewards), `arrays` (npz:
+        dtype and shape of each), `generator` (how it was made, if the file tells). OGBench's
+        have `tasks`: for each, the transitions that start in full success and the episodes that
+        have any. The others have `returns` and `terminated`; RoboMimic's also `environment`,
+        `successful` (episodes) and `masks` (demonstrations in each).
     Raises:
         FileNotFoundError, ValueError: Naming the file and what is wrong with it.
     """
-    path = Path(path).expanduser()
-    members = members_of(path)
-    facts: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size}
-    if members.issuperset(KEYS):
-        facts |= _describe_plain(path)
-    elif members.issuperset(REQUIRED):
-        facts |= _describe_ogbench(path, env_name)
+    place = resolve(path)
+    found = detect(place)
+    parts = [file for file in place.rglob("*") if file.is_file()] if place.is_dir() else [place]
+    facts: dict[str, Any] = {
+        "file": str(place),
+        "bytes": sum(file.stat().st_size for file in parts),
+    }
+    if found == "ogbench":
+        facts |= _describe_ogbench(place, env_name)
     else:
-        raise ValueError(
-            f"dataset {path} has no known format but {', '.join(sorted(members)) or 'nothing'}"
-        )
-    if "generator" in members:
-        facts["generator"] = json.loads(str(read_npz(path, required=["generator"])["generator"]))
+        facts["format"] = _FORMAT_NAMES[found]
+        facts |= _describe_table(load(place, env_name))
+    if found == "plain":
+        facts["arrays"] = _arrays(read_npz(place, required=KEYS, optional=OPTIONAL))
+    if found == "robomimic":
+        facts |= _describe_demonstrations(place, facts)
+    if found in ("ogbench", "plain") and "generator" in members_of(place):
+        facts["generator"] = _generator(place)
     return facts
 
 
-def _describe_plain(path: Path) -> dict[str, Any]:
-    table = load_transitions(path)
-    arrays = read_npz(path, required=KEYS)
-    starts = np.flatnonzero(np.concatenate([[True], table.episode_end[:-1]]))
-    returns = np.add.reduceat(table.rewards.astype(np.float64), starts)
+def _generator(path: Path) -> Any:
+    text = str(read_npz(path, required=["generator"])["generator"])
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"cannot read dataset {path}: its 'generator' is no JSON") from error
+
+
+def _describe_table(table: TransitionTable) -> dict[str, Any]:
+    ends = np.flatnonzero(table.episode_end)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    returns = np.add.reduceat(table.rewards, starts, dtype=np.float64)
     return {
-        "format": "plain",
-        **_common(table.obs, table.actions, table.episode_end, arrays),
+        **_common(table.obs, table.actions, table.episode_end),
         "fingerprint": table.fingerprint,
         "returns": _spread(returns),
         "terminated": int(table.terminated.sum()),
+    }
+
+
+def _describe_demonstrations(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    from rllib_fmq.data.robomimic_hdf5 import filter_keys, read_env_args
+
+    return {
+        "environment": read_env_args(path)["env_name"],
+        "successful": facts["terminated"],  # success ends a demonstration
+        "masks": filter_keys(path),
     }
 
 
@@ -88,7 +122,8 @@ def _describe_ogbench(path: Path, env_name: str | None) -> dict[str, Any]:
     }
     facts = {
         "format": "ogbench",
-        **_common(columns["obs"], columns["actions"], episode_end, states),
+        **_common(columns["obs"], columns["actions"], episode_end),
+        "arrays": _arrays(states),
         "fingerprint": fingerprint(columns),
     }
     stem = path.stem.removesuffix("-val")
@@ -127,7 +162,7 @@ def _successes(
 
 
 def _common(
-    obs: NDArray[Any], actions: NDArray[Any], episode_end: NDArray[np.bool_], arrays: Arrays
+    obs: NDArray[Any], actions: NDArray[Any], episode_end: NDArray[np.bool_]
 ) -> dict[str, Any]:
     lengths = np.diff(np.flatnonzero(episode_end), prepend=-1)
     return {
@@ -136,8 +171,11 @@ def _common(
         "episode_length": _spread(lengths),
         "obs": _range(obs),
         "actions": _range(actions),
-        "arrays": {name: f"{array.dtype} {array.shape}" for name, array in arrays.items()},
     }
+
+
+def _arrays(arrays: Arrays) -> dict[str, str]:
+    return {name: f"{array.dtype} {array.shape}" for name, array in arrays.items()}
 
 
 def _spread(values: NDArray[Any]) -> dict[str, float]:
@@ -149,13 +187,17 @@ def _spread(values: NDArray[Any]) -> dict[str, float]:
 
 
 def _range(values: NDArray[Any]) -> dict[str, Any]:
+    """Block by block: mapped columns may be larger than memory."""
     flat = values.reshape(len(values), -1)
+    blocks = [flat[start : start + _BLOCK_ROWS] for start in range(0, len(flat), _BLOCK_ROWS)]
+    low = np.min([block.min(axis=0) for block in blocks], axis=0)
+    high = np.max([block.max(axis=0) for block in blocks], axis=0)
     return {
         "size": int(flat.shape[1]),
         "dtype": str(values.dtype),
-        "finite": bool(np.isfinite(flat).all()),
-        "min": [float(value) for value in flat.min(axis=0)],
-        "max": [float(value) for value in flat.max(axis=0)],
+        "finite": all(bool(np.isfinite(block).all()) for block in blocks),
+        "min": [float(value) for value in low],
+        "max": [float(value) for value in high],
     }
 
 
@@ -172,6 +214,8 @@ def info_table(facts: dict[str, Any]) -> Table:
     table.add_column(overflow="fold")
     table.add_row("format", facts["format"])
     table.add_row("size", f"{facts['bytes'] / 1e6:.1f} MB")
+    if "environment" in facts:
+        table.add_row("environment", facts["environment"])
     table.add_row("transitions", f"{facts['transitions']:,}")
     table.add_row("episodes", f"{facts['episodes']:,}")
     table.add_row("episode length", _spread_text(facts["episode_length"]))
@@ -186,7 +230,14 @@ def info_table(facts: dict[str, Any]) -> Table:
     if "returns" in facts:
         table.add_row("return", _spread_text(facts["returns"]))
         table.add_row("terminated", f"{facts['terminated']:,} transitions")
-    table.add_row("arrays", "\n".join(f"{name}: {text}" for name, text in facts["arrays"].items()))
+    if "successful" in facts:
+        table.add_row("successful", f"{facts['successful']:,} of {facts['episodes']:,} episodes")
+    if facts.get("masks"):
+        counts = [f"{name}: {count:,} episodes" for name, count in facts["masks"].items()]
+        table.add_row("filter keys", "\n".join(counts))
+    if "arrays" in facts:
+        arrays = [f"{name}: {text}" for name, text in facts["arrays"].items()]
+        table.add_row("arrays", "\n".join(arrays))
     if "generator" in facts:
         made = facts["generator"]
         table.add_row("generator", "\n".join(f"{name}: {value}" for name, value in made.items()))

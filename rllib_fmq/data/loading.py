@@ -1,4 +1,4 @@
-"""From a dataset's specification (a path, or "auto") to a table, and from its units to [-1, 1]."""
+"""From the name of a dataset to a table, and from its units to [-1, 1]."""
 
 from __future__ import annotations
 
@@ -9,51 +9,52 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import ArrayLike, NDArray
 
+from rllib_fmq.data.formats import load, resolve
 from rllib_fmq.data.locate import locate
-from rllib_fmq.data.npz import members_of
-from rllib_fmq.data.ogbench_npz import REQUIRED as OGBENCH_KEYS
-from rllib_fmq.data.ogbench_npz import load_ogbench
-from rllib_fmq.data.table import TransitionTable
-from rllib_fmq.data.transitions_npz import KEYS as TRANSITION_KEYS
-from rllib_fmq.data.transitions_npz import load_transitions
+from rllib_fmq.data.table import TransitionTable, row_chunks
 
 _BOUND_TOLERANCE = 1e-3
 
 
 def load_dataset(
-    dataset: str | Path, env_name: str, *, data_dir: str | None = None, download: bool = True
+    dataset: str | Path,
+    env_name: str,
+    *,
+    data_dir: str | None = None,
+    download: bool = True,
+    filter_key: str | None = None,
 ) -> TransitionTable:
     """Load a dataset for a task.
 
-    The file's contents tell its format: OGBench's (relabelled with the task's rewards) or the
-    plain one of `save_transitions`.
+    The contents tell the format: OGBench's npz (relabelled with the task's rewards), RoboMimic's
+    or D4RL's HDF5, Minari's, RLlib's recorded episodes, the plain npz of `save_transitions`, or a
+    folder of mapped columns.
 
     Args:
-        dataset: Path of a file, or "auto": the task's file in `data_dir`, $RLLIB_FMQ_DATA_DIR or
-            ~/.ogbench/data, whichever has it first, else downloaded from OGBench's host.
+        dataset: Path of a file or folder; "minari:ID" for a Minari dataset on this machine; or
+            "auto": the task's file in `data_dir`, $RLLIB_FMQ_DATA_DIR or ~/.ogbench/data, whichever
+            has it first, else downloaded.
         env_name: Task, such as "cube-single-play-singletask-task2-v0".
         data_dir: Folder that "auto" looks in first and downloads to.
         download: Whether "auto" may download.
+        filter_key: RoboMimic only: name of the mask whose demonstrations to take, such as "train".
     Returns:
         Validated table.
     Raises:
         FileNotFoundError: If there is no such file; for "auto", with commands that make one.
-        ValueError: If the file is damaged, incomplete, or does not belong to the task.
+        ValueError: If the file is damaged, incomplete, of no known format, or does not belong to
+            the task.
     """
+    if not isinstance(dataset, str | Path):
+        raise ValueError(
+            f"a dataset is one path, got {type(dataset).__name__}: make one of several files with "
+            "`rllib data convert FOLDER NAME.columns`, and name that"
+        )
     if str(dataset) == "auto":
         path = locate(env_name, data_dir=data_dir, download=download)
     else:
-        path = Path(dataset).expanduser()
-    members = members_of(path)
-    if members.issuperset(TRANSITION_KEYS):
-        return load_transitions(path)
-    if members.issuperset(OGBENCH_KEYS):
-        return load_ogbench(path, env_name)
-    raise ValueError(
-        f"dataset {path} has no known format but {', '.join(sorted(members)) or 'nothing'}. "
-        f"Expected OGBench's ({', '.join(OGBENCH_KEYS)}) or the plain one "
-        f"({', '.join(TRANSITION_KEYS)})."
-    )
+        path = resolve(dataset)
+    return load(path, env_name, filter_key=filter_key)
 
 
 def check_fits(table: TransitionTable, observation_space: Any, action_space: Any) -> None:
@@ -79,13 +80,21 @@ def check_fits(table: TransitionTable, observation_space: Any, action_space: Any
             )
     low = np.asarray(action_space.low, np.float32)
     high = np.asarray(action_space.high, np.float32)
-    outside = (table.actions < low - _BOUND_TOLERANCE) | (table.actions > high + _BOUND_TOLERANCE)
-    if outside.any():
-        row, entry = (int(i) for i in np.argwhere(outside)[0])
+    first, bad = None, 0
+    for start, actions in row_chunks(table.actions):
+        outside = (actions < low - _BOUND_TOLERANCE) | (actions > high + _BOUND_TOLERANCE)
+        if not outside.any():
+            continue
+        if first is None:
+            row, entry = (int(i) for i in np.argwhere(outside)[0])
+            first = (start + row, entry)
+        bad += int(outside.any(axis=1).sum())
+    if first is not None:
+        row, entry = first
         raise ValueError(
             f"dataset {table.source} has action {table.actions[row, entry]} at row {row}, entry "
             f"{entry}, outside the environment's bounds [{low[entry]}, {high[entry]}] "
-            f"({int(outside.any(axis=1).sum())} such rows in all); actions must be in the "
+            f"({bad} such rows in all); actions must be in the "
             "environment's units"
         )
 

@@ -4,47 +4,71 @@ from __future__ import annotations
 
 import contextlib
 import lzma
+import math
 import os
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 Arrays = dict[str, NDArray[Any]]
 
+_SUFFIX = ".npy"
+_LONGEST = 300
+_READERS = 2
+"""Members decompressed at a time; more would seldom help, as one of them holds half the data."""
+_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
     EOFError,
     OSError,
-    ValueError,  # includes NumPy's refusal of pickled (object) arrays
+    ValueError,
     KeyError,
+    TypeError,
+    SyntaxError,
+    tokenize.TokenError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    RuntimeError,  # an encrypted member
     NotImplementedError,  # a compression method that this Python lacks
 )
 
 
 @contextlib.contextmanager
-def _archive(path: Path) -> Iterator[NpzFile]:
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     if not path.is_file():
         raise FileNotFoundError(f"dataset file not found: {path}")
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, NpzFile):
-            raise ValueError("it is a single array, not an npz archive")
-        with archive:
+        with path.open("rb") as file:
+            if file.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
+                raise ValueError("it is a single array, not an npz archive")
+        with zipfile.ZipFile(path) as archive:
             yield archive
     except _DAMAGE as error:
         raise ValueError(
             f"cannot read dataset {path} ({path.stat().st_size} bytes): {_reason(error)}. The file "
             "is truncated, damaged or not an npz archive; generate or download it again."
         ) from error
+
+
+def _members(archive: zipfile.ZipFile) -> frozenset[str]:
+    for info in archive.infolist():
+        # Opening compares the two places that name a member: an optional array whose name is
+        # damaged in one of them must not pass for one that was never there.
+        archive.open(info).close()
+    return frozenset(name.removesuffix(_SUFFIX) for name in archive.namelist())
 
 
 def members_of(path: Path) -> frozenset[str]:
@@ -57,7 +81,7 @@ def members_of(path: Path) -> frozenset[str]:
         ValueError: If the file is truncated, damaged or no npz.
     """
     with _archive(path) as archive:
-        return frozenset(archive.files)
+        return _members(archive)
 
 
 def read_npz(path: Path, *, required: Collection[str], optional: Collection[str] = ()) -> Arrays:
@@ -71,7 +95,8 @@ def read_npz(path: Path, *, required: Collection[str], optional: Collection[str]
         Array per member.
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is truncated, damaged, no npz, or lacks a member.
+        ValueError: If the file is truncated, damaged, no npz, or lacks a member; if a member holds
+            pickled objects, which are never loaded.
     """
     members = members_of(path)
     missing = [name for name in required if name not in members]
@@ -80,12 +105,50 @@ def read_npz(path: Path, *, required: Collection[str], optional: Collection[str]
             f"dataset {path} lacks {', '.join(map(repr, missing))}; "
             f"it has {', '.join(map(repr, sorted(members))) or 'nothing'}"
         )
-    with _archive(path) as archive:
-        return {name: archive[name] for name in (*required, *optional) if name in members}
+    names = [name for name in (*required, *optional) if name in members]
+    with ThreadPoolExecutor(_READERS) as pool:
+        return dict(zip(names, pool.map(partial(_read_one, path), names), strict=True))
+
+
+def _read_one(path: Path, name: str) -> NDArray[Any]:
+    with _archive(path) as archive:  # one a thread: sharing one is not safe
+        return _read_member(archive, name)
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    """One array, if its header says as many bytes as the archive holds.
+
+    Otherwise a damaged header could ask for any amount of memory, or for fewer bytes than there
+    are, and then the checksum at the end would not be looked at.
+    """
+    try:
+        info = archive.getinfo(name + _SUFFIX)
+        with archive.open(info) as member:
+            version = npy.read_magic(member)
+            if version not in _HEADERS:
+                raise ValueError(f"version {version} of the npy format")
+            shape, _, dtype = _HEADERS[version](member)
+            if dtype.hasobject:
+                raise ValueError("it holds pickled objects, which are never loaded")
+            size = member.tell() + math.prod(shape) * dtype.itemsize
+            if size != info.file_size:
+                raise ValueError(
+                    f"its header tells {dtype} of shape {shape}, {size} bytes with the header, but "
+                    f"there are {info.file_size}"
+                )
+        with archive.open(info) as member:
+            array: NDArray[Any] = npy.read_array(member, allow_pickle=False)
+    except _DAMAGE as error:
+        raise ValueError(f"{name!r}: {_reason(error)}") from error
+    return array
 
 
 def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split())
+    if len(text) > _LONGEST:  # some hold a piece of the file
+        text = f"{text[:_LONGEST]} ..."
+    if type(error) is ValueError and text:
+        return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -6,7 +6,9 @@ Its rewards belong to a task and are computed on loading.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,26 +24,32 @@ if TYPE_CHECKING:
 
 REQUIRED = ("observations", "actions", "terminals", "qpos")
 OPTIONAL = ("qvel", "button_states")
+_RELABELLED = ("qpos", "button_states")
+_CHUNK = 1 << 14
+"""States relabelled, or moved, in one go: their temporaries stay in the processor's cache."""
 
 
-def read_ogbench_states(path: Path) -> Arrays:
+def read_ogbench_states(path: Path, optional: Collection[str] = OPTIONAL) -> Arrays:
     """Read and check the arrays of an OGBench file.
 
     Args:
         path: npz file.
+        optional: Further arrays to read if they are there.
     Returns:
         `observations`, `actions`, `terminals` (bool), `qpos` and what there is of `qvel` and
         `button_states`: one row a state.
     Raises:
         FileNotFoundError, ValueError: As `read_npz`; also if the arrays do not fit together.
     """
-    arrays = read_npz(path, required=REQUIRED, optional=OPTIONAL)
+    arrays = read_npz(path, required=REQUIRED, optional=optional)
     rows = len(arrays["observations"])
     for name, array in arrays.items():
         if array.ndim < 1 or len(array) != rows:
             raise ValueError(
                 f"dataset {path}: {name} has shape {array.shape}, observations {rows} rows"
             )
+        if array.dtype.kind not in "fiub":
+            raise ValueError(f"dataset {path}: {name} holds {array.dtype}, not numbers")
     arrays["terminals"] = arrays["terminals"].astype(np.bool_)
     if rows == 0:
         raise ValueError(f"dataset {path} is empty")
@@ -84,18 +92,24 @@ def relabel(
     import_ogbench()
     from ogbench.relabel_utils import relabel_dataset
 
-    selected: dict[str, Any] = {
-        name: states[name][rows] for name in ("qpos", "button_states") if name in states
-    }
-    try:
-        relabel_dataset(env_id, env, selected)
-    except (IndexError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"its states do not belong to {env_id}: qpos has size "
-            f"{selected['qpos'].shape[1:]}"
-            + ("" if "button_states" in selected else ", there are no button_states")
-        ) from error
-    return selected["rewards"], selected["masks"] == 0.0
+    env.reset()  # sets the task; OGBench would do it again for every part
+    placed = SimpleNamespace(unwrapped=env.unwrapped, reset=lambda: None)
+    rewards, terminated = np.empty(len(rows), np.float32), np.empty(len(rows), np.bool_)
+    for start in range(0, len(rows), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        selected: dict[str, Any] = {
+            name: states[name][rows[part]] for name in _RELABELLED if name in states
+        }
+        try:
+            relabel_dataset(env_id, placed, selected)
+        except (IndexError, KeyError, ValueError) as error:
+            raise ValueError(
+                f"its states do not belong to {env_id}: qpos has size "
+                f"{selected['qpos'].shape[1:]}"
+                + ("" if "button_states" in selected else ", there are no button_states")
+            ) from error
+        rewards[part], terminated[part] = selected["rewards"], selected["masks"] == 0.0
+    return rewards, terminated
 
 
 def load_ogbench(path: Path, env_name: str) -> TransitionTable:
@@ -115,7 +129,7 @@ def load_ogbench(path: Path, env_name: str) -> TransitionTable:
             f"dataset {path} is in OGBench's format, which holds no rewards, and "
             f"{env_name!r} is not an OGBench single task that could supply them"
         )
-    states = read_ogbench_states(path)
+    states = read_ogbench_states(path, optional=["button_states"])
     rows, episode_end = transition_rows(states["terminals"])
     if not len(rows):
         raise ValueError(f"dataset {path} holds no transition")
@@ -127,16 +141,26 @@ def load_ogbench(path: Path, env_name: str) -> TransitionTable:
         raise ValueError(f"dataset {path} does not fit {env_name!r}: {error}") from error
     finally:
         env.close()  # type: ignore[no-untyped-call]
-    observations = states["observations"]
+    for name in _RELABELLED:
+        states.pop(name, None)
+    final_obs = states["observations"][rows[episode_end] + 1]
     return TransitionTable.from_columns(
-        obs=observations[rows],
-        actions=states["actions"][rows],
+        obs=_keep_rows(states.pop("observations"), rows),
+        actions=_keep_rows(states.pop("actions"), rows),
         rewards=rewards,
         terminated=terminated,
         episode_end=episode_end,
-        final_obs=observations[rows[episode_end] + 1],
+        final_obs=final_obs,
         source=f"{path} relabelled for {env_name}",
     )
+
+
+def _keep_rows(array: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
+    """Move some rows, in increasing order, to the front of their array, without a copy of it."""
+    for start in range(0, len(rows), _CHUNK):
+        part = rows[start : start + _CHUNK]
+        array[start : start + len(part)] = array[part]
+    return array[: len(rows)]
 
 
 def check_qpos(env: gymnasium.Env[Any, Any], qpos: NDArray[np.generic]) -> None:

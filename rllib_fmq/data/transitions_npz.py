@@ -3,7 +3,7 @@
 An npz archive with `observations` (N, obs_dim), `actions` (N, action_dim), `rewards` (N,),
 `next_observations` (N, obs_dim), `terminated` (N,) and `truncated` (N,), in Gymnasium's meaning of
 these words, the rows of an episode in order. An episode ends where either of the last two is set,
-and at the end of the file.
+and at the end of the file; with a seventh array, `episode_end` (N,), it ends there instead.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rllib_fmq.data.arrays import from_arrays, to_arrays
 from rllib_fmq.data.npz import read_npz, write_npz
 from rllib_fmq.data.table import TransitionTable
 
 KEYS = ("observations", "actions", "rewards", "next_observations", "terminated", "truncated")
+OPTIONAL = ("episode_end",)
 
 
 def save_transitions(
@@ -29,6 +31,7 @@ def save_transitions(
     next_observations: ArrayLike,
     terminated: ArrayLike,
     truncated: ArrayLike,
+    episode_end: ArrayLike | None = None,
 ) -> Path:
     """Write a dataset of your own that `load_dataset` reads.
 
@@ -41,6 +44,8 @@ def save_transitions(
             observation.
         terminated: The MDP ended at this step, shape (N,).
         truncated: The episode was cut after this step, shape (N,).
+        episode_end: Last rows of recorded trajectories, shape (N,), for trajectories that go on
+            after a terminated row; None: wherever a row is terminated or truncated.
     Returns:
         The file.
     Raises:
@@ -57,9 +62,23 @@ def save_transitions(
         "terminated": np.asarray(terminated, np.bool_),
         "truncated": np.asarray(truncated, np.bool_),
     }
-    _to_table(arrays, str(path))
+    if episode_end is not None:
+        arrays["episode_end"] = np.asarray(episode_end, np.bool_)
+    from_arrays(arrays, str(path))
     write_npz({path: arrays})
     return path
+
+
+def write_transitions(path: str | Path, table: TransitionTable) -> Path:
+    """Write a table in the plain format; `load_transitions` reads the same table.
+
+    Args:
+        path: As `save_transitions`.
+        table: Any table.
+    Returns:
+        The file.
+    """
+    return save_transitions(path, **to_arrays(table))
 
 
 def load_transitions(path: Path) -> TransitionTable:
@@ -72,45 +91,4 @@ def load_transitions(path: Path) -> TransitionTable:
     Raises:
         FileNotFoundError, ValueError: Naming the file and what is wrong with it.
     """
-    return _to_table(read_npz(path, required=KEYS), str(path))
-
-
-def _to_table(arrays: dict[str, NDArray[Any]], source: str) -> TransitionTable:
-    rows = len(arrays["observations"]) if arrays["observations"].ndim else 0
-    for name, array in arrays.items():
-        if array.ndim < 1 or len(array) != rows:
-            raise ValueError(
-                f"unusable dataset {source}: {name} has shape {array.shape}, "
-                f"observations {arrays['observations'].shape}"
-            )
-    observations = arrays["observations"]
-    following = arrays["next_observations"]
-    if following.shape != observations.shape:
-        raise ValueError(
-            f"unusable dataset {source}: next_observations has shape {following.shape}, "
-            f"observations {observations.shape}"
-        )
-    terminated = arrays["terminated"].astype(np.bool_)
-    episode_end = terminated | arrays["truncated"].astype(np.bool_)
-    episode_end[-1:] = True
-    inner = np.flatnonzero(~episode_end)
-    # The table keeps one copy of each observation, so a successor must be the next row's. Two NaN
-    # count as equal here: validation reports them as what they are.
-    left, right = following[inner], observations[inner + 1]
-    broken = np.any((left != right) & ~((left != left) & (right != right)), axis=-1)
-    if broken.any():
-        row = int(inner[broken][0])
-        raise ValueError(
-            f"unusable dataset {source}: next_observations[{row}] differs from "
-            f"observations[{row + 1}], though no episode ends there: set truncated[{row}] if the "
-            "trajectory was cut"
-        )
-    return TransitionTable.from_columns(
-        obs=observations,
-        actions=arrays["actions"],
-        rewards=arrays["rewards"],
-        terminated=terminated,
-        episode_end=episode_end,
-        final_obs=following[episode_end],
-        source=source,
-    )
+    return from_arrays(read_npz(path, required=KEYS, optional=OPTIONAL), str(path))

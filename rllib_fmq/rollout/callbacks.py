@@ -26,7 +26,10 @@ def is_success(info: Mapping[str, Any]) -> bool | None:
 
 
 class SuccessCallback(RLlibCallback):
-    """Logs ``env_runners/success_rate``: share of recent episodes with a successful step."""
+    """Logs ``env_runners/success_rate``: share of episodes with a successful step.
+
+    At the root of the results it is over the episodes that ended in the iteration.
+    """
 
     def on_episode_end(
         self,

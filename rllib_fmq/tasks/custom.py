@@ -78,7 +78,7 @@ def resolve_success_fn(success_fn: str | SuccessFunction | None) -> SuccessFunct
             f"success_fn {success_fn!r} is a {type(found).__name__}: expected a function of "
             "(observation, reward, terminated, truncated, info)."
         )
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def is_factory(name: str) -> bool:

@@ -21,7 +21,10 @@ from tests.cli.conftest import Command
         ["train", "file"],
         ["evaluate"],
         ["plot"],
+        ["data", "list"],
+        ["data", "download"],
         ["data", "generate"],
+        ["data", "convert"],
         ["data", "info"],
     ],
 )

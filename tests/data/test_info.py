@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from rllib_fmq.data import load_dataset, save_transitions
+from rllib_fmq.data.columns import write_columns
+from rllib_fmq.data.d4rl_hdf5 import write_d4rl
 from rllib_fmq.data.info import describe, format_info
+from tests.data.recordings import (
+    episodes_of,
+    make_table,
+    rllib_episode,
+    write_minari,
+    write_rllib,
+    write_robomimic_file,
+)
 
 pytest.importorskip("ogbench")
 
@@ -74,6 +84,47 @@ def test_plain_format(tmp_path: Path) -> None:
     assert facts["fingerprint"] == load_dataset(path, "MyEnv-v0").fingerprint
     assert facts["actions"]["min"] == [-9.0]
     assert "terminated" in format_info(facts)
+
+
+def test_other_formats(tmp_path: Path) -> None:
+    pytest.importorskip("h5py")
+    table = make_table([4, 6, 2])
+    episodes = [rllib_episode(part, f"e{i}") for i, part in enumerate(episodes_of(table))]
+    for path, name in (
+        (write_d4rl(tmp_path / "a.hdf5", table), "d4rl"),
+        (write_rllib(episodes, tmp_path / "b.parquet"), "rllib episodes"),
+        (write_columns(tmp_path / "c.columns", [table], source="made"), "mapped columns"),
+    ):
+        facts = describe(path)
+        assert facts["format"] == name
+        assert facts["episode_length"] == {"min": 2.0, "mean": 4.0, "max": 6.0}
+        assert facts["fingerprint"] == table.fingerprint
+        assert facts["returns"]["max"] == pytest.approx(
+            max(table.rewards[part].sum() for part in (slice(4), slice(4, 10), slice(10, 12)))
+        )
+        assert facts["actions"]["max"] == table.actions.max(axis=0).tolist()
+        assert facts["bytes"] > 100
+        text = format_info(facts)
+        assert name in text and "return" in text and table.fingerprint in text
+
+
+def test_demonstrations(tmp_path: Path) -> None:
+    pytest.importorskip("h5py")
+    facts = describe(write_robomimic_file(tmp_path / "own.hdf5", [5, 4, 3]))
+    assert facts["format"] == "robomimic"
+    assert facts["environment"] == "PickPlaceCan"
+    assert facts["masks"] == {"train": 2, "valid": 1}
+    assert (facts["successful"], facts["episodes"]) == (3, 3)
+    assert "3 of 3 episodes" in format_info(facts)
+
+
+def test_minari(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("minari")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    with pytest.warns(UserWarning):
+        write_minari(make_table([4, 6]), "tests/own-v0")
+    facts = describe("minari:tests/own-v0")
+    assert (facts["format"], facts["transitions"], facts["episodes"]) == ("minari", 10, 2)
 
 
 def test_not_a_dataset(tmp_path: Path) -> None:
