@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rllib_fmq.data.columns import load_columns, write_columns
+from rllib_fmq.data.formats.columns import load_columns, write_columns
 from rllib_fmq.data.table import TransitionTable
 
 OBS_DIM, ACTION_DIM, EPISODE, SHARD = 37, 5, 1000, 200

@@ -10,8 +10,8 @@ import argparse
 import numpy as np
 
 from rllib_fmq.analysis.intervals import wilson_interval
-from rllib_fmq.data.demonstrate import attempt_outcomes, generated_demonstrations
-from rllib_fmq.data.scripted_arm import TIERS
+from rllib_fmq.data.generation.demonstrate import attempt_outcomes, generated_demonstrations
+from rllib_fmq.data.generation.scripted_arm import TIERS
 
 
 def main() -> None:

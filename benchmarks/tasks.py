@@ -19,7 +19,7 @@ import numpy as np
 from rich.progress import track
 
 from rllib_fmq.atomic import replacing
-from rllib_fmq.data.locate import locate
+from rllib_fmq.data.downloads.locate import locate
 from rllib_fmq.data.table import TransitionTable
 from rllib_fmq.learner.replay import ReplayTable
 from rllib_fmq.tasks.catalog import Task, paper_tasks

@@ -15,7 +15,7 @@ from pathlib import Path
 import ray
 
 from rllib_fmq import FMQConfig
-from rllib_fmq.data.generate import generate_dataset
+from rllib_fmq.data.generation.generate import generate_dataset
 
 TASK = "cube-single-play-singletask-task2-v0"
 

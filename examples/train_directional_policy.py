@@ -39,7 +39,7 @@ from ray.rllib.connectors.env_to_module.mean_std_filter import MeanStdFilter
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.tune.registry import register_env
 
-from rllib_fmq.data.low_level_policy import (
+from rllib_fmq.data.generation.low_level_policy import (
     LowLevelPolicy,
     export_rllib_policy,
     load_low_level_policy,

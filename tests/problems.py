@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from ray.tune.registry import register_env
 
-from rllib_fmq.data.transitions_npz import save_transitions
+from rllib_fmq.data.formats.transitions_npz import save_transitions
 
 TWO_MODES = "rllib_fmq_tests/TwoModes"
 MODE = 0.45

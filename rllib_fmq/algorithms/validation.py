@@ -278,8 +278,8 @@ def _describe_robomimic(config: FlowMapConfig) -> None:
     described = env.startswith(ROBOMIMIC_FILE)
     if not (described or parse_robomimic(env)) or "env_args" in config.env_config:
         return
-    from rllib_fmq.data.locate import locate
-    from rllib_fmq.data.robomimic_hdf5 import is_robomimic
+    from rllib_fmq.data.downloads.locate import locate
+    from rllib_fmq.data.formats.robomimic_hdf5 import is_robomimic
     from rllib_fmq.tasks.robomimic import read_env_args
 
     # Another algorithm's config has no dataset.

@@ -46,7 +46,7 @@ def download_command(
     from rllib_fmq.cli.errors import set_verbosity
 
     set_verbosity(verbose)
-    from rllib_fmq.data.download import download
+    from rllib_fmq.data.downloads.download import download
 
     path = download(task, data_dir=data_dir, mirrors=mirror, sha256=sha256, overwrite=overwrite)
     typer.echo(str(path))

@@ -131,14 +131,14 @@ def generate(
     quiet_loggers(verbose)
     if parse_robomimic(task):
         _refuse(task, ogbench, _ROBOMIMIC)
-        from rllib_fmq.data.demonstrate import generate_demonstrations
+        from rllib_fmq.data.generation.demonstrate import generate_demonstrations
 
         path = generate_demonstrations(
             task, output, episodes=episodes or _EPISODES, keep_failures=keep_failures, **common
         )
     else:
         _refuse(task, robomimic, _OGBENCH)
-        from rllib_fmq.data.generate import generate_dataset
+        from rllib_fmq.data.generation.generate import generate_dataset
 
         path = generate_dataset(
             task,

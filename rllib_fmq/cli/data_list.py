@@ -24,7 +24,7 @@ def list_command(
     ] = False,
 ) -> None:
     """Tasks with their sizes, the paper's scores, and what of their data is on this disk."""
-    from rllib_fmq.data.listing import WIDTH, dataset_table, list_tasks, paper_tables
+    from rllib_fmq.data.downloads.listing import WIDTH, dataset_table, list_tasks, paper_tables
 
     listed = list_tasks(data_dir=data_dir, every=all_tasks)
     if as_json:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rllib_fmq.data.arrays import from_arrays
+from rllib_fmq.data.formats.arrays import from_arrays
+from rllib_fmq.data.formats.transitions_npz import save_transitions
 from rllib_fmq.data.loading import check_fits, load_dataset, scale_actions, unscale_actions
 from rllib_fmq.data.table import TransitionTable
-from rllib_fmq.data.transitions_npz import save_transitions
 
 __all__ = [
     "TransitionTable",

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rllib_fmq.data.columns import SUFFIX as COLUMNS_SUFFIX
-from rllib_fmq.data.columns import is_columns, load_columns, write_columns
-from rllib_fmq.data.d4rl_hdf5 import SUFFIXES as HDF5_SUFFIXES
-from rllib_fmq.data.d4rl_hdf5 import write_d4rl
-from rllib_fmq.data.formats import load, resolve, shards_of
-from rllib_fmq.data.minari_dataset import is_minari
+from rllib_fmq.data.formats.columns import SUFFIX as COLUMNS_SUFFIX
+from rllib_fmq.data.formats.columns import is_columns, load_columns, write_columns
+from rllib_fmq.data.formats.d4rl_hdf5 import SUFFIXES as HDF5_SUFFIXES
+from rllib_fmq.data.formats.d4rl_hdf5 import write_d4rl
+from rllib_fmq.data.formats.detect import load, resolve, shards_of
+from rllib_fmq.data.formats.minari_dataset import is_minari
+from rllib_fmq.data.formats.transitions_npz import write_transitions
 from rllib_fmq.data.table import TransitionTable
-from rllib_fmq.data.transitions_npz import write_transitions
 
 Progress = Callable[[int, int, str], None]
 

@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from rllib_fmq.data.formats import Format, detect, load, resolve
-from rllib_fmq.data.npz import Arrays, members_of, read_npz
-from rllib_fmq.data.ogbench_npz import (
+from rllib_fmq.data.formats.detect import Format, detect, load, resolve
+from rllib_fmq.data.formats.npz import Arrays, members_of, read_npz
+from rllib_fmq.data.formats.ogbench_npz import (
     check_qpos,
     read_ogbench_states,
     relabel,
     transition_rows,
 )
+from rllib_fmq.data.formats.transitions_npz import KEYS, OPTIONAL
 from rllib_fmq.data.table import TransitionTable, fingerprint
-from rllib_fmq.data.transitions_npz import KEYS, OPTIONAL
 from rllib_fmq.tasks.names import NUM_TASKS, OGBenchName, parse_dataset, parse_task
 from rllib_fmq.tasks.registry import make_env
 
@@ -98,7 +98,7 @@ def _describe_table(table: TransitionTable) -> dict[str, Any]:
 
 
 def _describe_demonstrations(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    from rllib_fmq.data.robomimic_hdf5 import filter_keys, read_env_args
+    from rllib_fmq.data.formats.robomimic_hdf5 import filter_keys, read_env_args
 
     return {
         "environment": read_env_args(path)["env_name"],

@@ -9,8 +9,8 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import ArrayLike, NDArray
 
-from rllib_fmq.data.formats import load, resolve
-from rllib_fmq.data.locate import locate
+from rllib_fmq.data.downloads.locate import locate
+from rllib_fmq.data.formats.detect import load, resolve
 from rllib_fmq.data.table import TransitionTable, row_chunks
 
 _BOUND_TOLERANCE = 1e-3

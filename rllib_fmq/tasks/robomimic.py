@@ -240,10 +240,10 @@ def read_env_args(path: str | Path) -> EnvArgs:
     Args:
         path: HDF5 file.
     Raises:
-        FileNotFoundError, ValueError: As `rllib_fmq.data.robomimic_hdf5.read_env_args`.
+        FileNotFoundError, ValueError: As `rllib_fmq.data.formats.robomimic_hdf5.read_env_args`.
     """
     # Only here: an environment that is made from a task's name needs no reader of datasets.
-    from rllib_fmq.data import robomimic_hdf5
+    from rllib_fmq.data.formats import robomimic_hdf5
 
     return robomimic_hdf5.read_env_args(path)
 

@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rllib_fmq.data.transitions_npz import save_transitions
+from rllib_fmq.data.formats.transitions_npz import save_transitions
 
 TINY = (
     '{"actor_hidden": [16], "critic_hidden": [16], "num_candidates": 2, "horizon_length": 2, '

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rllib_fmq.data import locate, transfer
+from rllib_fmq.data.downloads import locate, transfer
 from tests.cli.conftest import Command, run_rllib
-from tests.data.servers import Fault, FaultyServer, Resource, serving
+from tests.data.downloads.servers import Fault, FaultyServer, Resource, serving
 
 FILE = "scene-play-v0.npz"
 

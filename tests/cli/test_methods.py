@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rllib_fmq.data.generate import generate_dataset
+from rllib_fmq.data.generation.generate import generate_dataset
 from tests.cli.conftest import TINY, run_rllib
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]

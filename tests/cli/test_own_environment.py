@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rllib_fmq.data.transitions_npz import save_transitions
+from rllib_fmq.data.formats.transitions_npz import save_transitions
 from tests.cli.conftest import TINY, run_rllib
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rllib_fmq.data.generation.low_level_policy import make_policy, save_low_level_policy
 from rllib_fmq.data.loading import load_dataset
-from rllib_fmq.data.low_level_policy import make_policy, save_low_level_policy
 from rllib_fmq.tasks.catalog import find_task, paper_tasks
 from tests.cli.conftest import TINY, run_rllib
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rllib_fmq.data.transitions_npz import save_transitions
+from rllib_fmq.data.formats.transitions_npz import save_transitions
 from rllib_fmq.rollout import video
 from rllib_fmq.rollout.frames import spaced_steps, write_strip, write_video
 from rllib_fmq.rollout.video import VideoSettings, record_in_subprocess

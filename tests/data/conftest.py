@@ -11,7 +11,7 @@ import pytest
 def maze_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """pointmaze-medium-navigate-v0.npz of 600 transitions in episodes of 250, with its -val."""
     pytest.importorskip("ogbench")
-    from rllib_fmq.data.generate import generate_dataset
+    from rllib_fmq.data.generation.generate import generate_dataset
 
     return generate_dataset(
         "pointmaze-medium-navigate-v0",
@@ -28,7 +28,7 @@ def maze_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cube_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """cube-single-play-v0.npz of 100 transitions in episodes of 60, with its -val."""
     pytest.importorskip("ogbench")
-    from rllib_fmq.data.generate import generate_dataset
+    from rllib_fmq.data.generation.generate import generate_dataset
 
     return generate_dataset(
         "cube-single-play-v0",

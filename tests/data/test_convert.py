@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from rllib_fmq.cli.data_convert import convert as command
 from rllib_fmq.data import load_dataset
-from rllib_fmq.data.columns import load_columns
 from rllib_fmq.data.convert import convert
-from rllib_fmq.data.npz import read_npz, write_npz
-from rllib_fmq.data.transitions_npz import write_transitions
-from tests.data.recordings import make_table, write_robomimic_file
+from rllib_fmq.data.formats.columns import load_columns
+from rllib_fmq.data.formats.npz import read_npz, write_npz
+from rllib_fmq.data.formats.transitions_npz import write_transitions
+from tests.data.formats.recordings import make_table, write_robomimic_file
 
 pytest.importorskip("h5py")
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from rllib_fmq.data import load_dataset, save_transitions
-from rllib_fmq.data.columns import write_columns
-from rllib_fmq.data.d4rl_hdf5 import write_d4rl
+from rllib_fmq.data.formats.columns import write_columns
+from rllib_fmq.data.formats.d4rl_hdf5 import write_d4rl
 from rllib_fmq.data.info import describe, format_info
-from tests.data.recordings import (
+from tests.data.formats.recordings import (
     episodes_of,
     make_table,
     rllib_episode,

@@ -13,7 +13,7 @@ from ray.tune.registry import register_env
 
 from rllib_fmq import FMQConfig
 from rllib_fmq.algorithms.config import FlowMapConfig
-from rllib_fmq.data.transitions_npz import save_transitions
+from rllib_fmq.data.formats.transitions_npz import save_transitions
 from rllib_fmq.learner import FlowMapLearner
 
 WALK = "rllib_fmq_tests/Walk"

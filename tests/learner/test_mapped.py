@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rllib_fmq.data import TransitionTable, load_dataset
-from rllib_fmq.data.columns import load_columns, write_columns
+from rllib_fmq.data.formats.columns import load_columns, write_columns
 from rllib_fmq.learner import FlowMapLearner, ReplayTable
 from rllib_fmq.learner.storage import MappedRows
 

@@ -11,7 +11,7 @@ import pytest
 
 from rllib_fmq import FMQConfig
 from rllib_fmq.algorithms.config import FlowMapConfig
-from rllib_fmq.data.transitions_npz import save_transitions
+from rllib_fmq.data.formats.transitions_npz import save_transitions
 
 from .environments import OBS_DIM, SCRIPTED, register_scripted
 

@@ -1,0 +1,1 @@
+"""Where datasets are found: on this disk, or at a mirror."""

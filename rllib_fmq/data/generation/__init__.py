@@ -1,0 +1,1 @@
+"""Scripted policies that record datasets in the official formats."""
