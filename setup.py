@@ -35,6 +35,7 @@ CORE = [
     "pyarrow>=17",
     "msgpack>=1.0,<2",
     "requests>=2.31,<3",
+    "urllib3>=2,<3",
     "typer>=0.15,<1",
     "rich>=13.8,<16",
 ]

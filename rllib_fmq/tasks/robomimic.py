@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -209,7 +210,8 @@ class RobomimicEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
                 f"it has {', '.join(known)}"
             )
         try:
-            with self._random.in_place():
+            with self._random.in_place(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # its viewer probes for a display
                 simulator = robosuite.make(name, **kwargs, hard_reset=needs_new_model(name))
         except (TypeError, KeyError, AssertionError) as error:
             text = " ".join(str(error).split()) or type(error).__name__
