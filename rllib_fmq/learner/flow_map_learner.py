@@ -280,6 +280,7 @@ class FlowMapLearner(TorchLearner):
         else:
             self.generator.set_state(torch.from_numpy(np.array(own["generator"])))
         if self.replay.num_online:
+            del self.replay  # two of them may not fit into memory
             self._load_replay()
         self.replay.set_state(own["replay"])
         self.replay.forget_open_episodes()

@@ -135,16 +135,16 @@ def is_generated(path: Path) -> bool:
     """Whether `rllib data generate` made a file.
 
     Args:
-        path: A dataset that opens.
+        path: Any dataset that opens.
     """
-    if path.suffix == ".npz":
+    if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             return "generator" in _members(archive)
     if path.parent.name == SCRIPTED_FOLDER:
         return True
-    try:
-        import h5py
-    except ModuleNotFoundError:
+    import h5py
+
+    if not h5py.is_hdf5(path):
         return False
     with h5py.File(path, "r", locking=False) as file:
-        return "generator" in file["data"].attrs
+        return "data" in file and "generator" in file["data"].attrs

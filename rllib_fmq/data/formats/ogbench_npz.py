@@ -7,6 +7,7 @@ Its rewards belong to a task and are computed on loading.
 from __future__ import annotations
 
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -129,11 +130,14 @@ def load_ogbench(path: Path, env_name: str) -> TransitionTable:
             f"dataset {path} is in OGBench's format, which holds no rewards, and "
             f"{env_name!r} is not an OGBench single task that could supply them"
         )
-    states = read_ogbench_states(path, optional=["button_states"])
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        # Making the environment takes about a second, during which the file is read.
+        making = pool.submit(make_env, env_name)
+        states = read_ogbench_states(path, optional=["button_states"])
     rows, episode_end = transition_rows(states["terminals"])
     if not len(rows):
         raise ValueError(f"dataset {path} holds no transition")
-    env = make_env(env_name)
+    env = making.result()
     try:
         check_qpos(env, states["qpos"])
         rewards, terminated = relabel(env, task.gym_id, states, rows)
