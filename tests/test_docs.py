@@ -14,6 +14,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_fmq import FMQConfig, MVPConfig, QCConfig, QGBSConfig
 from rllib_fmq.algorithms.config import FlowMapConfig
+from rllib_fmq.tasks.catalog import paper_tasks
 from tests.problems import TWO_MODES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -269,3 +270,9 @@ def test_python_in_the_readme_is_valid() -> None:
     exec(example.split("algo = ")[0], scope)
     scope["config"].validate()
     assert "algo.train()" in example
+
+
+def test_measured_table_has_every_task() -> None:
+    document = text(DOCS / "TASKS.md")
+    block = document.split("<!-- measured: begin -->")[1].split("<!-- measured: end -->")[0]
+    assert [code(row[0]) for row in table_rows(block)] == [t.short_name for t in paper_tasks()]

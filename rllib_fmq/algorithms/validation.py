@@ -16,7 +16,7 @@ from rllib_fmq.algorithms.paths import AUTO
 from rllib_fmq.flow.distillation import SELF_DISTILLATION_LOSSES
 from rllib_fmq.rollout.callbacks import SuccessCallback
 from rllib_fmq.seeds import FINAL_EVALUATION_SEED, LARGEST_TRAINING_SEED
-from rllib_fmq.tasks.catalog import parse_robomimic
+from rllib_fmq.tasks.catalog import REWARD_SHIFT, parse_robomimic
 from rllib_fmq.tasks.registry import ROBOMIMIC_FILE, is_task, known_tasks, make_env
 
 if TYPE_CHECKING:
@@ -258,12 +258,19 @@ def check_environment(config: FlowMapConfig) -> None:
         raise ValueError("no environment: set .environment(env=...), such as a task name.")
     if not isinstance(env, str):
         return
+    registered = _global_registry.contains(ENV_CREATOR, env)
+    ours = is_task(env) or env in gym.registry or ":" in env
+    if "success_fn" in config.env_config and registered and not ours:
+        raise ValueError(
+            f"success_fn cannot be used for {env!r}, which was registered with register_env: "
+            'report info["success"] there, or name the environment as module:factory.'
+        )
     if is_task(env) or "success_fn" in config.env_config:
-        if not _global_registry.contains(ENV_CREATOR, env):
+        if not registered:
             register_env(env, lambda context: make_env(env, **dict(context)))
         _describe_robomimic(config)
         return
-    known = env in gym.registry or _global_registry.contains(ENV_CREATOR, env)
+    known = registered or env in gym.registry
     # "module:id" and "package.module.Class" are resolved by Gymnasium and RLlib.
     if not known and ":" not in env and "." not in env:
         raise ValueError(
@@ -276,14 +283,21 @@ def _describe_robomimic(config: FlowMapConfig) -> None:
     """Take the environment's description, and the dataset, from a RoboMimic file."""
     env = str(config.env)
     described = env.startswith(ROBOMIMIC_FILE)
-    if not (described or parse_robomimic(env)) or "env_args" in config.env_config:
+    if not (described or parse_robomimic(env)):
+        return
+    dataset = getattr(config, "dataset", None)  # another algorithm's config has none
+    shift = config.env_config.get("reward_shift", REWARD_SHIFT)
+    if dataset is not None and shift != REWARD_SHIFT:
+        raise ValueError(
+            f"env_config reward_shift={shift!r}: RoboMimic's datasets are read with rewards "
+            f"shifted by {REWARD_SHIFT:g}, so the environment's must be too; leave it away."
+        )
+    if "env_args" in config.env_config:
         return
     from rllib_fmq.data.downloads.locate import locate
     from rllib_fmq.data.formats.robomimic_hdf5 import is_robomimic
     from rllib_fmq.tasks.robomimic import read_env_args
 
-    # Another algorithm's config has no dataset.
-    dataset = getattr(config, "dataset", None)
     path: Path | None = Path(dataset) if dataset not in (None, AUTO) else None
     if described:
         path = Path(env.removeprefix(ROBOMIMIC_FILE)).expanduser()

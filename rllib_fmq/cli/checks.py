@@ -176,4 +176,30 @@ def _check_data(config: Any) -> None:
         filter_key=config.dataset_filter,
     )
     typer.echo(f"data: {table.source}, {table.num_steps:,} transitions")
-    check_fits(table, observations, gym.spaces.flatten_space(actions))
+    flat_actions: Any = gym.spaces.flatten_space(actions)
+    check_fits(table, observations, flat_actions)
+    if table.mapped:
+        table.validate()  # loading looks at names and sizes only
+    if _is_recording(config.dataset) and looks_normalised(table, flat_actions):
+        typer.echo(
+            "note: all actions lie in [-1, 1], the environment's bounds are wider: RLlib records "
+            "actions before it maps them to the bounds, unless normalize_actions and clip_actions "
+            "are False (docs/DATA.md)"
+        )
+
+
+def _is_recording(dataset: str) -> bool:
+    from rllib_fmq.data.formats.detect import detect, resolve
+
+    return dataset != "auto" and detect(resolve(dataset)) == "rllib"
+
+
+def looks_normalised(table: Any, actions: Any) -> bool:
+    """Whether actions fill [-1, 1] at most, although the environment's bounds are wider.
+
+    Args:
+        table: ``TransitionTable``.
+        actions: 1-D Box.
+    """
+    wider = bool((actions.high > 1.0).any() or (actions.low < -1.0).any())
+    return wider and float(abs(table.actions).max()) <= 1.0

@@ -47,6 +47,7 @@ def convert(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from rllib_fmq.data import convert as conversion
+    from rllib_fmq.data.formats.detect import resolve
 
     quiet_loggers(verbose)
     bar = Progress(
@@ -55,7 +56,9 @@ def convert(
         MofNCompleteColumn(),
         TextColumn("files"),
         console=Console(stderr=True),
+        transient=True,
     )
+    resolve(dataset)  # a name that leads nowhere needs no bar
     with bar:
         shown = bar.add_task(out.name, total=None)
 

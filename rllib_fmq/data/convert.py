@@ -73,7 +73,9 @@ def convert(
         if target.resolve() == source.resolve():
             raise ValueError(f"{source} cannot be converted into itself: name another output")
         if not overwrite:
-            raise FileExistsError(f"{target} exists; overwrite it explicitly, or name another")
+            raise FileExistsError(
+                f"{target} exists: replace it with --overwrite (overwrite=True), or name another"
+            )
         if target.is_dir() and not is_columns(target):
             raise FileExistsError(f"{target} is a folder, but not of mapped columns: left as it is")
     files = _inputs(source)

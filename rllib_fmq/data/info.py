@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from rllib_fmq.data.formats.columns import load_columns
 from rllib_fmq.data.formats.detect import Format, detect, load, resolve
 from rllib_fmq.data.formats.npz import Arrays, members_of, read_npz
 from rllib_fmq.data.formats.ogbench_npz import (
@@ -67,7 +68,10 @@ def describe(path: str | Path, env_name: str | None = None) -> dict[str, Any]:
         facts |= _describe_ogbench(place, env_name)
     else:
         facts["format"] = _FORMAT_NAMES[found]
-        facts |= _describe_table(load(place, env_name))
+        facts |= _describe_table(
+            # Mapped columns are read in full here anyway: damage is found, not described.
+            load_columns(place, verify=True) if found == "columns" else load(place, env_name)
+        )
     if found == "plain":
         facts["arrays"] = _arrays(read_npz(place, required=KEYS, optional=OPTIONAL))
     if found == "robomimic":

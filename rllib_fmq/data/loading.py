@@ -10,10 +10,11 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import ArrayLike, NDArray
 
+from rllib_fmq.data.chunks import row_chunks
 from rllib_fmq.data.downloads.integrity import is_generated
 from rllib_fmq.data.downloads.locate import locate
 from rllib_fmq.data.formats.detect import load, resolve
-from rllib_fmq.data.table import TransitionTable, row_chunks
+from rllib_fmq.data.table import TransitionTable
 
 _BOUND_TOLERANCE = 1e-3
 
@@ -97,8 +98,8 @@ def check_fits(table: TransitionTable, observation_space: Any, action_space: Any
     if first is not None:
         row, entry = first
         raise ValueError(
-            f"dataset {table.source} has action {table.actions[row, entry]} at row {row}, entry "
-            f"{entry}, outside the environment's bounds [{low[entry]}, {high[entry]}] "
+            f"dataset {table.source} has action {table.actions[row, entry]} at {table.place(row)}, "
+            f"entry {entry}, outside the environment's bounds [{low[entry]}, {high[entry]}] "
             f"({bad} such rows in all); actions must be in the "
             "environment's units"
         )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rllib_fmq.data.chunks import row_chunks as row_chunks
+from rllib_fmq.data.finite import describe_not_finite, find_not_finite
 
 COLUMNS: Mapping[str, tuple[int, np.dtype[Any]]] = {
     "obs": (2, np.dtype(np.float32)),
@@ -21,8 +24,6 @@ COLUMNS: Mapping[str, tuple[int, np.dtype[Any]]] = {
 }
 """Number of dimensions and type of each column, in the order of the fingerprint."""
 FINGERPRINT_BLOCK = 1 << 20
-_CHUNK = 1 << 18
-"""Numbers looked at in one go: their temporaries stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,13 @@ class TransitionTable:
         episode_end: NDArray[Any],
         final_obs: NDArray[Any],
         source: str,
+        finite: bool = False,
     ) -> TransitionTable:
         """Cast columns to the table's types, take their fingerprint, and validate the result.
 
-        Args: as the class, in any numeric type.
+        Args: as the class, in any numeric type; and
+            finite: The numbers are known to be finite in float32: a reader that has looked at
+                them in their file, where it can name key and row, spares the table a second look.
         Raises:
             ValueError: As `validate`.
         """
@@ -87,7 +91,10 @@ class TransitionTable:
             name: np.ascontiguousarray(given[name], dtype) for name, (_, dtype) in COLUMNS.items()
         }
         table = cls(**columns, source=source, fingerprint=fingerprint(columns))
-        table.validate()
+        if finite:
+            table.validate_structure()
+        else:
+            table.validate()
         return table
 
     @property
@@ -118,6 +125,18 @@ class TransitionTable:
     def columns(self) -> dict[str, NDArray[Any]]:
         """The columns by name, in the order of the fingerprint."""
         return {name: getattr(self, name) for name in COLUMNS}
+
+    def place(self, row: int) -> str:
+        """Where a row is, for messages: "row R (episode E, step S)", all counted from 0.
+
+        Args:
+            row: Index of a transition, 0 <= row < N.
+        """
+        before = self.episode_end[:row]
+        episode = int(np.count_nonzero(before))
+        # The start of the episode is looked for from the row backwards.
+        step = int(np.argmax(before[::-1])) if episode else row
+        return f"row {row} (episode {episode}, step {step})"
 
     def validate(self) -> None:
         """Check shapes, types, finiteness and episode structure, a few rows at a time.
@@ -158,37 +177,15 @@ class TransitionTable:
 
     def _check_finite(self, name: str) -> None:
         column = getattr(self, name)
-        first, bad = None, 0
-        for start, rows in row_chunks(column):
-            finite = np.isfinite(rows)
-            if finite.all():
-                continue
-            if first is None:
-                row, *entry = (int(i) for i in np.argwhere(~finite)[0])
-                first = (start + row, *entry)
-            bad += finite.size - int(np.count_nonzero(finite))
-        if first is not None:
-            where = f"row {first[0]}" + (f", entry {first[1]}" if len(first) > 1 else "")
-            self._fail(
-                f"{name} is {column[first]} at {where} ({bad} such values in all); "
-                "remove or repair these rows"
-            )
+        found = find_not_finite(column)
+        if found is not None:
+            (row, *entry), bad = found
+            # A row of final_obs is an episode, not a step.
+            place = f"row {row} (episode {row})" if name == "final_obs" else self.place(row)
+            self._fail(describe_not_finite(name, column[(row, *entry)], place, entry, bad))
 
     def _fail(self, problem: str) -> None:
         raise ValueError(f"unusable dataset {self.source}: {problem}")
-
-
-def row_chunks(column: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Cut a column into views of rows small enough to compute with.
-
-    Args:
-        column: Shape (N, ...).
-    Yields:
-        Index of the first row, and the rows.
-    """
-    step = max(1, _CHUNK * len(column) // max(1, column.size))
-    for start in range(0, len(column), step):
-        yield start, column[start : start + step]
 
 
 def fingerprint(columns: Mapping[str, NDArray[Any]]) -> str:

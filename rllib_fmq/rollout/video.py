@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,8 @@ from rllib_fmq.flow.selection import SelectorSettings
 from rllib_fmq.rollout.frames import spaced_steps, write_strip, write_video
 from rllib_fmq.seeds import FINAL_EVALUATION_SEED
 
-NO_GL = ("disable", "disabled", "off", "false", "0")
-MISSING_ENCODER = (
-    "no video: the package {package!r} is not installed: pip install 'rllib-fmq[video]'"
+MISSING_PACKAGE = (
+    "no {what}: the package {package!r} is not installed: pip install 'rllib-fmq[video]'"
 )
 NO_OPENGL = (
     " (MuJoCo found no working OpenGL; install one, such as `apt-get install libegl1 "
@@ -77,17 +77,20 @@ def record_in_subprocess(
         Path of the video (of the strip, if only that was asked for), or None if there is none.
     """
     say = report or (lambda line: None)
-    for wanted, package in ((output, "imageio_ffmpeg"), (strip, "PIL")):
-        if wanted is not None and find_spec(package) is None:
-            say(MISSING_ENCODER.format(package=package))
-            return None
-    environment, hint = dict(os.environ), ""
-    if environment.get("MUJOCO_GL", "").lower() in ("", *NO_GL):
-        from rllib_fmq.tasks.rendering import find_gl_backend
+    if output is not None and find_spec("imageio_ffmpeg") is None:
+        say(MISSING_PACKAGE.format(what="video", package="imageio-ffmpeg"))
+        output = None
+    if strip is not None and find_spec("PIL") is None:
+        say(MISSING_PACKAGE.format(what="strip", package="pillow"))
+        strip = None
+    if output is None and strip is None:
+        return None
+    from rllib_fmq.tasks.rendering import find_gl_backend
 
-        backend = find_gl_backend()
-        hint = "" if backend else NO_OPENGL
-        environment["MUJOCO_GL"] = backend or "disable"
+    environment = dict(os.environ)
+    backend = find_gl_backend()
+    hint = "" if backend else NO_OPENGL
+    environment["MUJOCO_GL"] = backend or "disable"
     options = {
         "output": None if output is None else str(output),
         "strip": None if strip is None else str(strip),
@@ -152,9 +155,7 @@ def record_episode(
 
     module, config = load_policy(checkpoint)
     check_selector(config, selector or module.evaluation_selector)
-    env = _rendering_env(
-        lambda **kwargs: make_checkpoint_env(config, render_mode="rgb_array", **kwargs), settings
-    )
+    env = _rendering_env(partial(make_checkpoint_env, config), settings)
     length = evaluate_episodes(module, env, [seed], selector)[0].length
     video_steps = spaced_steps(length, settings.max_frames if output else 1)
     strip_steps = spaced_steps(length, settings.strip_frames) if strip else []
@@ -211,10 +212,16 @@ def simplify_scene(env: Any) -> None:
 
 def _rendering_env(make: Callable[..., Any], settings: VideoSettings) -> Any:
     """With the size asked for, where the environment takes one."""
-    try:
-        return make(width=settings.width, height=settings.height)
-    except TypeError:
-        return make()
+    sizes: list[dict[str, int]] = [{"width": settings.width, "height": settings.height}, {}]
+    for size in sizes:
+        try:
+            return make(render_mode="rgb_array", **size)
+        except TypeError as error:
+            refused = error
+    raise RuntimeError(
+        "the environment cannot be made with render_mode='rgb_array'; let its factory take that "
+        f"argument ({refused})"
+    )
 
 
 def main(arguments: list[str]) -> int:

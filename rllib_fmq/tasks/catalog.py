@@ -83,6 +83,8 @@ ROBOMIMIC: dict[str, RoboMimicSpec] = {
 }
 """RoboMimic's tasks by name."""
 
+REWARD_SHIFT = -1.0
+"""Added to RoboMimic's 0/1 success reward, in the dataset and in the environment alike."""
 _EEF_AND_GRIPPER = 9  # eef_pos 3, eef_quat 4, gripper_qpos 2, of each robot
 _ARM_ACTION = 7
 
@@ -142,7 +144,7 @@ def robomimic_task(task: str, source: str) -> Task:
         dataset=name,
         dataset_file=f"robomimic/{task}/{source}/low_dim_v15.hdf5",
         rewards="0 on success, which ends the episode, else -1",
-        reward_shift=-1.0,
+        reward_shift=REWARD_SHIFT,
         max_episode_steps=spec.max_episode_steps,
         obs_dim=spec.robots * _EEF_AND_GRIPPER + spec.object_dim,
         action_dim=spec.robots * _ARM_ACTION,

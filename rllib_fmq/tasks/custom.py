@@ -13,7 +13,7 @@ SuccessFunction = Callable[[Any, float, bool, bool, dict[str, Any]], bool]
 
 
 class ReportSuccess(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Sets `info["success"]` by a function of the user's.
+    """Sets `info["success"]` by a function of the user's; episodes end when the environment says.
 
     Args:
         env: Any environment.
@@ -50,6 +50,10 @@ def import_path(path: str, what: str) -> Any:
         raise ValueError(
             f"{what} {path!r}: there is no module {error.name!r}. Install it, or put its folder "
             "on PYTHONPATH."
+        ) from error
+    except Exception as error:  # whatever the user's module does
+        raise ValueError(
+            f"{what} {path!r}: importing {module_name} failed: {one_line(error)}"
         ) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -94,7 +98,7 @@ def is_factory(name: str) -> bool:
         return False
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError:
+    except Exception:  # told in full when it is made
         return attribute not in gymnasium.registry
     return hasattr(module, attribute.split(".")[0]) or attribute not in gymnasium.registry
 
@@ -116,14 +120,26 @@ def make_from_factory(
         raise ValueError(
             f"environment {name!r} is a {type(factory).__name__}: expected a function or a class."
         )
-    env = factory(**kwargs)
+    try:
+        env = factory(**kwargs)
+    except TypeError:
+        raise  # an argument that it does not take, perhaps
+    except Exception as error:
+        raise ValueError(f"environment {name!r} cannot be made: {one_line(error)}") from error
     if not isinstance(env, gymnasium.Env):
         raise ValueError(
             f"environment {name!r} returned a {type(env).__name__}: expected a gymnasium.Env."
         )
     if max_episode_steps is None:
         return env
+    while isinstance(env, gymnasium.wrappers.TimeLimit):  # the new one stands in its place
+        env = env.env
     return gymnasium.wrappers.TimeLimit(env, max_episode_steps)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's kind and message without line breaks."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def check_limit(steps: int | None) -> None:

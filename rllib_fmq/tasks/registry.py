@@ -163,7 +163,12 @@ def _make_ogbench(name: str, full_info: bool, kwargs: dict[str, Any]) -> gymnasi
         # The simulators probe for a display when first used; only rendering needs one.
         warnings.simplefilter("ignore")
         # The checker's one-time tests would draw from the environment's generators.
-        env = gymnasium.make(parsed.gym_id, disable_env_checker=True, **kwargs)
+        try:
+            env = gymnasium.make(parsed.gym_id, disable_env_checker=True, **kwargs)
+        except gymnasium.error.UnregisteredEnv as error:  # another version than v0
+            raise ValueError(
+                f"unknown environment {name!r}{_suggestion(name)}. ({error})"
+            ) from error
     return SeededReset(env, full_info=full_info)
 
 

@@ -14,7 +14,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
 
-from rllib_fmq.tasks.catalog import Task
+from rllib_fmq.tasks.catalog import ROBOMIMIC, Task
 from rllib_fmq.tasks.robomimic_args import (
     EnvArgs,
     check_env_args,
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 DEFAULT_EPISODE_STEPS = 500
-"""Episode limit where neither a task nor the caller names one."""
+"""Episode limit of environments that are no task's, where the caller names none."""
 
 
 class RobomimicEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
@@ -270,8 +270,8 @@ def make_robomimic_env(
     Args:
         task: Record of the task; None if `env_args` are given.
         env_args: `env_args` of a file, instead of the task's default ones.
-        max_episode_steps: Episode limit; by default the task's, and `DEFAULT_EPISODE_STEPS`
-            without a task.
+        max_episode_steps: Episode limit; by default that of the task with this environment, and
+            `DEFAULT_EPISODE_STEPS` if there is none.
         **kwargs: Passed to `RobomimicEnv`: obs_keys, reward_shift, render_mode, width, height,
             camera.
     Raises:
@@ -293,7 +293,9 @@ def make_robomimic_env(
                 f"{env_args.get('env_name')!r}"
             )
     if max_episode_steps is None:
-        max_episode_steps = DEFAULT_EPISODE_STEPS if task is None else task.max_episode_steps
+        name = str((env_args or {}).get("env_name"))
+        limits = {spec.environment: spec.max_episode_steps for spec in ROBOMIMIC.values()}
+        max_episode_steps = limits.get(name, DEFAULT_EPISODE_STEPS)
     if max_episode_steps < 1:
         raise ValueError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
     env = RobomimicEnv(env_args or {}, **kwargs)

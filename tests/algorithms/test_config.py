@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium as gym
 import pytest
+from ray.tune.registry import register_env
 
 from rllib_fmq import FMQConfig, MVPConfig, QCConfig, QGBSConfig
 from rllib_fmq.rollout.callbacks import SuccessCallback
@@ -143,3 +145,23 @@ def test_unsupported_spaces_are_refused(
     config = small_config().environment("CartPole-v1")
     with pytest.raises(Exception, match="bounded Box is expected"):
         config.build_algo()
+
+
+def test_success_fn_of_an_environment_that_was_registered_elsewhere() -> None:
+    register_env("registered-elsewhere", lambda context: gym.make("Pendulum-v1"))
+    config = FMQConfig().environment(
+        "registered-elsewhere", env_config={"success_fn": "my_module:solved"}
+    )
+    with pytest.raises(ValueError, match="success_fn cannot be used for 'registered-elsewhere'"):
+        config.validate()
+
+
+def test_rewards_of_robomimic_are_shifted_alike_in_data_and_environment() -> None:
+    config = FMQConfig().environment("can", env_config={"reward_shift": 0.0})
+    with pytest.raises(ValueError, match=r"reward_shift=0.0: .* shifted by -1"):
+        config.validate()
+
+
+def test_arrays_as_a_dataset_are_refused_with_what_to_do() -> None:
+    with pytest.raises(ValueError, match=r"got a dict: write arrays .*save_transitions"):
+        FMQConfig().offline_data(dataset={"observations": []})  # type: ignore[arg-type]

@@ -46,8 +46,11 @@ def test_missing_encoder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(video, "find_spec", lambda name: None)
     lines: list[str] = []
     assert record_in_subprocess("anywhere", tmp_path / "f.mp4", report=lines.append) is None
-    assert len(lines) == 1 and "'imageio_ffmpeg'" in lines[0]
+    assert len(lines) == 1 and "no video: the package 'imageio-ffmpeg'" in lines[0]
     assert "pip install 'rllib-fmq[video]'" in lines[0]
+    paths = (tmp_path / "f.mp4", tmp_path / "s.png")
+    assert record_in_subprocess("any", paths[0], strip=paths[1], report=lines.append) is None
+    assert "no strip: the package 'pillow'" in lines[-1]
 
 
 def test_a_renderer_that_hangs_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,12 +119,16 @@ def cube_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_film_of_the_cube(cube_run: Path, tmp_path: Path) -> None:
+def test_film_of_the_cube(cube_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("imageio_ffmpeg")
     from rllib_fmq.tasks.rendering import find_gl_backend
 
     if find_gl_backend() is None:
         pytest.skip("no OpenGL for MuJoCo: install libegl1 or libosmesa6")
+    # A backend that fails without a display: another one is found.
+    monkeypatch.setenv("MUJOCO_GL", "glfw")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    find_gl_backend.cache_clear()
     lines: list[str] = []
     settings = VideoSettings(width=160, height=120, max_frames=10)
     path = record_in_subprocess(

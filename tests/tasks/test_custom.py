@@ -52,6 +52,14 @@ MODULE = """
         return None
 
 
+    def limited():
+        return gymnasium.wrappers.TimeLimit(Reach(), 2)
+
+
+    def broken():
+        raise RuntimeError("no robot\\nhere")
+
+
     number = 3
     gymnasium.register("Reach-v0", entry_point=Reach, max_episode_steps=7)
 """
@@ -75,6 +83,19 @@ def test_factory_with_arguments_limit_and_success(module: str) -> None:
     steps = [env.step(np.array([2.5])) for _ in range(3)]
     assert [info["success"] for *_, info in steps] == [False, True, True]
     assert [truncated for *_, truncated, _ in steps] == [False, False, True]
+
+
+def test_a_limit_stands_in_the_place_of_the_factorys_own(module: str) -> None:
+    env = make_env(f"{module}:limited", max_episode_steps=4)
+    env.reset(seed=0)
+    assert [env.step(np.array([0.0]))[3] for _ in range(4)] == [False, False, False, True]
+
+
+def test_a_module_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_broken.py").write_text("raise OSError('no\\ncamera')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ValueError, match="importing my_broken failed: OSError: no camera"):
+        make_env("my_broken:make")
 
 
 def test_a_class_is_a_factory_too(module: str) -> None:
@@ -104,6 +125,7 @@ def test_limit_of_a_gymnasium_id() -> None:
         ("my_reach:missing", {}, "my_reach has no 'missing'; it has .*make"),
         ("my_reach:number", {}, "is a int: expected a function or a class"),
         ("my_reach:nothing", {}, "returned a NoneType: expected a gymnasium.Env"),
+        ("my_reach:broken", {}, "'my_reach:broken' cannot be made: RuntimeError: no robot here"),
         ("my_reach:make", {"max_episode_steps": 0}, "max_episode_steps=0: must be"),
         ("my_reach:make", {"success_fn": "my_reach:number"}, "success_fn .*expected a function"),
         ("my_reach:make", {"success_fn": "solved"}, "success_fn 'solved': expected module:name"),

@@ -21,7 +21,6 @@ h5py = pytest.importorskip("h5py")
 from rllib_fmq.tasks import robomimic_simulator  # noqa: E402
 from rllib_fmq.tasks.catalog import ROBOMIMIC, find_task  # noqa: E402
 from rllib_fmq.tasks.robomimic import (  # noqa: E402
-    DEFAULT_EPISODE_STEPS,
     RobomimicEnv,
     default_env_args,
     low_dim_keys,
@@ -252,7 +251,7 @@ def test_limit(can: RobomimicEnv) -> None:
 def test_from_env_args_alone() -> None:
     env = make_robomimic_env(env_args=default_env_args("can"), obs_keys=["object"], reward_shift=0)
     assert env.spec is not None
-    assert env.spec.max_episode_steps == DEFAULT_EPISODE_STEPS
+    assert env.spec.max_episode_steps == 300  # as the task with this environment
     assert env.observation_space.shape == (14,)
     env.reset(seed=0)
     assert env.step(np.zeros(7))[1] == 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 from pathlib import Path
 
 from rllib_fmq.data.downloads.integrity import SCRIPTED_FOLDER
@@ -152,6 +153,8 @@ def ways_to_get(task: Task, folder: Path) -> str:
     commands = [f"`curl -fL --create-dirs -o {folder / task.dataset_file} {by_hand}`"]
     stand_in = stand_in_command(task)
     if stand_in is not None:
+        if folder != data_dirs()[0]:  # where generated data go unless told otherwise
+            stand_in += f" -o {shlex.quote(str(folder))}"
         commands.insert(0, f"`{stand_in}`")
         if "--policy" in stand_in:
             commands[0] += " (examples/train_directional_policy.py trains a policy)"

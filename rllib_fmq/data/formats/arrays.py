@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rllib_fmq.data.chunks import row_chunks
+from rllib_fmq.data.finite import check_finite
 from rllib_fmq.data.table import TransitionTable
 
 SYNONYMS = {"terminals": "terminated", "timeouts": "truncated"}
@@ -40,7 +42,7 @@ def from_arrays(arrays: Mapping[str, ArrayLike], source: str = "arrays") -> Tran
     Raises:
         ValueError: Naming the source, the array and the row.
     """
-    given = _rename(arrays, source)
+    given, called = _rename(arrays, source)
     if missing := [name for name in NEEDED if name not in given]:
         known = {ours: d4rl for d4rl, ours in SYNONYMS.items()}
         names = [
@@ -48,16 +50,26 @@ def from_arrays(arrays: Mapping[str, ArrayLike], source: str = "arrays") -> Tran
         ]
         _fail(source, f"it lacks {', '.join(names)}; it has {', '.join(map(repr, sorted(arrays)))}")
     columns = {
-        name: _numeric(name, given[name], source) for name in (*NEEDED, *OPTIONAL) if name in given
+        name: _numeric(name, called[name], given[name], source)
+        for name in (*NEEDED, *OPTIONAL)
+        if name in given
     }
-    _check_rows(columns, source)
+    _check_rows(columns, called, source)
     terminated = columns["terminated"]
-    ends = _episode_ends(columns, source)
-    if "next_observations" in columns:
-        _check_successors(columns["observations"], columns["next_observations"], ends, source)
+    ends = _episode_ends(columns, called, source)
+    # Before rows are dropped, to name them as the file counts them; of those that will be, only
+    # the observation is read.
+    unused = ends & ~terminated if "next_observations" not in columns else None
+    for name in ("observations", "actions", "rewards", "next_observations"):
+        if name in columns:
+            check_finite(name, columns[name], source, None if name == "observations" else unused)
+    if unused is None:
+        _check_successors(
+            columns["observations"], columns["next_observations"], ends, called, source
+        )
         kept, final_obs = None, columns["next_observations"][ends]
     else:
-        kept, ends, final_obs = _without_successors(columns["observations"], terminated, ends)
+        kept, ends, final_obs = _without_successors(columns["observations"], unused, ends)
         if not len(ends):
             _fail(source, "no row has a successor: add 'next_observations'")
     rows: Any = slice(None) if kept is None else kept
@@ -69,6 +81,7 @@ def from_arrays(arrays: Mapping[str, ArrayLike], source: str = "arrays") -> Tran
         episode_end=ends,
         final_obs=final_obs,
         source=source,
+        finite=True,
     )
 
 
@@ -97,48 +110,52 @@ def to_arrays(table: TransitionTable) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _rename(arrays: Mapping[str, ArrayLike], source: str) -> dict[str, ArrayLike]:
+def _rename(
+    arrays: Mapping[str, ArrayLike], source: str
+) -> tuple[dict[str, ArrayLike], dict[str, str]]:
+    """The arrays by our names, and what they are called where they are from, for messages."""
     given: dict[str, ArrayLike] = {}
+    called = {ours: d4rl for d4rl, ours in SYNONYMS.items()} if SYNONYMS.keys() & arrays else {}
     for name, array in arrays.items():
         ours = SYNONYMS.get(name, name)
         if ours in given:
             theirs = next(key for key, value in SYNONYMS.items() if value == ours)
             _fail(source, f"it has both {theirs!r} and {ours!r}, which mean the same: keep one")
-        given[ours] = array
-    return given
+        given[ours], called[ours] = array, name
+    return given, called
 
 
-def _numeric(name: str, values: ArrayLike, source: str) -> NDArray[Any]:
+def _numeric(name: str, called: str, values: ArrayLike, source: str) -> NDArray[Any]:
     """The array with two dimensions if it is of vectors, one if of numbers; flags as bool."""
     try:
         array = np.asarray(values)
     except ValueError as error:
-        _fail(source, f"{name} is no array: {error}")
+        _fail(source, f"{called} is no array: {error}")
     if array.dtype.kind not in "fiub":
-        _fail(source, f"{name} holds {array.dtype}, not numbers")
+        _fail(source, f"{called} holds {array.dtype}, not numbers")
     ndim = 2 if name in ("observations", "actions", "next_observations") else 1
     if ndim == 1 and array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != ndim:
         shape = "(rows, size)" if ndim == 2 else "(rows,)"
-        _fail(source, f"{name} has shape {array.shape}, expected {shape}")
+        _fail(source, f"{called} has shape {array.shape}, expected {shape}")
     if name not in _FLAGS:
         return array
     odd = (array != 0) & (array != 1)
     if odd.any():
         row = int(np.argmax(odd))
-        _fail(source, f"{name} is {array[row]} at row {row}; a flag is 0 or 1")
+        _fail(source, f"{called} is {array[row]} at row {row}; a flag is 0 or 1")
     return array.astype(np.bool_)
 
 
-def _check_rows(columns: dict[str, NDArray[Any]], source: str) -> None:
+def _check_rows(columns: dict[str, NDArray[Any]], called: Mapping[str, str], source: str) -> None:
     observations = columns["observations"]
     for name, column in columns.items():
         if len(column) != len(observations):
             _fail(
                 source,
-                f"{name} has shape {column.shape}, observations {observations.shape}: rows"
-                " must be as many",
+                f"{called[name]} has shape {column.shape}, observations {observations.shape}: "
+                "rows must be as many",
             )
     if not len(observations):
         _fail(source, "it holds no transitions")
@@ -152,7 +169,9 @@ def _check_rows(columns: dict[str, NDArray[Any]], source: str) -> None:
         )
 
 
-def _episode_ends(columns: dict[str, NDArray[Any]], source: str) -> NDArray[np.bool_]:
+def _episode_ends(
+    columns: dict[str, NDArray[Any]], called: Mapping[str, str], source: str
+) -> NDArray[np.bool_]:
     truncated = columns.get("truncated")
     if truncated is None:
         truncated = np.zeros(len(columns["terminated"]), np.bool_)
@@ -160,7 +179,7 @@ def _episode_ends(columns: dict[str, NDArray[Any]], source: str) -> NDArray[np.b
         ends: NDArray[np.bool_] = columns["episode_end"].copy()
         if (lost := truncated & ~ends).any():
             row = int(np.argmax(lost))
-            _fail(source, f"truncated is set at row {row}, episode_end is not: set both")
+            _fail(source, f"{called['truncated']} is set at row {row}, episode_end is not")
     else:
         ends = columns["terminated"] | truncated
     ends[-1] = True
@@ -171,27 +190,28 @@ def _check_successors(
     observations: NDArray[Any],
     following: NDArray[Any],
     ends: NDArray[np.bool_],
+    called: Mapping[str, str],
     source: str,
 ) -> None:
     """The table keeps one copy of each observation, so a successor must be the next row's."""
-    inner = np.flatnonzero(~ends)
-    left, right = following[inner], observations[inner + 1]
-    # Two NaN count as equal here: validation reports them as what they are.
-    broken = np.any((left != right) & ~((left != left) & (right != right)), axis=-1)
-    if broken.any():
-        row = int(inner[broken][0])
-        _fail(
-            source,
-            f"next_observations[{row}] differs from observations[{row + 1}], though no episode "
-            f"ends there: set truncated[{row}] if the trajectory was cut",
-        )
+    for start, rows in row_chunks(following[:-1]):
+        stop = start + len(rows)
+        differ = rows != observations[start + 1 : stop + 1]
+        differ[ends[start:stop]] = False
+        if differ.any():
+            row = start + int(np.argmax(differ.any(axis=1)))
+            _fail(
+                source,
+                f"next_observations[{row}] differs from observations[{row + 1}], though no episode "
+                f"ends there: set {called.get('truncated', 'truncated')}[{row}] if the trajectory "
+                "was cut",
+            )
 
 
 def _without_successors(
-    observations: NDArray[Any], terminated: NDArray[np.bool_], ends: NDArray[np.bool_]
+    observations: NDArray[Any], dropped: NDArray[np.bool_], ends: NDArray[np.bool_]
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[Any]]:
     """Rows to keep, where they end an episode, and the observations after these ends."""
-    dropped = ends & ~terminated
     kept = np.flatnonzero(~dropped)
     last = ends.copy()
     last[:-1] |= dropped[1:]

@@ -136,6 +136,7 @@ def _write_arrays(
             for name, column in columns.items():
                 np.ascontiguousarray(column).tofile(files[name])
                 rows[name] += len(column)
+            del table, columns, column  # the next table is made before these names are bound anew
         if not widths:
             raise ValueError(f"nothing to write for {source}: no table was given")
         # The number of rows is known only now; NumPy leaves room for it to grow in the header.

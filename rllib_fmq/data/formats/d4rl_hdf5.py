@@ -15,13 +15,13 @@ from pathlib import Path
 
 from rllib_fmq.atomic import replacing
 from rllib_fmq.data.formats.arrays import SYNONYMS, from_arrays, to_arrays
-from rllib_fmq.data.formats.hdf5 import import_h5py, open_hdf5, read_array
+from rllib_fmq.data.formats.hdf5 import SchemaError, import_h5py, open_hdf5, read_array
 from rllib_fmq.data.table import TransitionTable
 
 KEYS = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations", "episode_end")
 SUFFIXES = (".hdf5", ".h5")
-_FLOATS = {"observations", "actions", "rewards", "next_observations"}
+_FLOATS = {"observations", "actions", "next_observations"}
 _CHUNK_ROWS = 4096
 
 
@@ -37,13 +37,13 @@ def load_d4rl(path: Path) -> TransitionTable:
     """
     with open_hdf5(path) as file:
         if missing := [key for key in KEYS if key not in file]:
-            raise ValueError(
+            raise SchemaError(
                 f"it lacks {', '.join(map(repr, missing))}; it has {', '.join(map(repr, file))}"
             )
         arrays = {key: read_array(file, key) for key in (*KEYS, *OPTIONAL) if key in file}
-        for key in _FLOATS & arrays.keys():
+        for key in sorted(_FLOATS & arrays.keys()):
             if arrays[key].dtype.kind != "f":
-                raise ValueError(f"{key!r} holds {arrays[key].dtype}, expected floating point")
+                raise SchemaError(f"{key!r} holds {arrays[key].dtype}, expected floating point")
     return from_arrays(arrays, str(path))
 
 

@@ -75,7 +75,13 @@ def _detect_folder(path: Path) -> Format:
         )
     if is_rllib(path):
         return "rllib"
-    raise _unknown(path, sorted(child.name for child in path.iterdir()))
+    found = sorted(child.name for child in path.iterdir())
+    if not found:
+        raise ValueError(
+            f"dataset folder {path} is empty: name the folder or file that holds the data. "
+            f"Expected {KNOWN_FORMATS}."
+        )
+    raise _unknown(path, found)
 
 
 def _detect_file(path: Path) -> Format:

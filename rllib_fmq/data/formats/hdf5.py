@@ -24,6 +24,10 @@ _DAMAGE = (
 )
 
 
+class SchemaError(ValueError):
+    """A sound file holds something else than what is expected; `open_hdf5` names the file."""
+
+
 def import_h5py() -> ModuleType:
     """Import h5py.
 
@@ -50,7 +54,7 @@ def open_hdf5(path: Path) -> Iterator[Any]:
         h5py's file.
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If reading fails within the block, naming the file.
+        ValueError: If reading fails within the block, or it raises one, naming the file.
     """
     h5py = import_h5py()
     if not path.is_file():
@@ -58,6 +62,8 @@ def open_hdf5(path: Path) -> Iterator[Any]:
     try:
         with h5py.File(path, "r") as file:
             yield file
+    except SchemaError as error:
+        raise ValueError(f"unusable dataset {path}: {error}") from None
     except _DAMAGE as error:
         text = " ".join(str(error).split())
         if isinstance(error, KeyError):
@@ -96,6 +102,33 @@ def read_array(group: Any, name: str) -> NDArray[Any]:
     return np.asarray(group[name][()])
 
 
+def get_member(group: Any, name: str, where: str) -> Any:
+    """Look up a member that lies in the same file; other files are not even opened for it.
+
+    Args:
+        group: h5py's group or file.
+        name: Key in it.
+        where: Its name, for messages.
+    Returns:
+        h5py's group or dataset.
+    Raises:
+        ValueError: If it is a link to another file, or leads to one.
+    """
+    h5py = import_h5py()
+    links, key = group.id.links, name.encode("utf-8", "surrogateescape")
+    # Group.get(getlink=True) would look first whether the other file has it.
+    if links.exists(key) and links.get_info(key).type == h5py.h5l.TYPE_EXTERNAL:
+        raise SchemaError(f"{where!r} is a link to another file, {_text(links.get_val(key)[0])!r}")
+    member = group[name]
+    if member.file.filename != group.file.filename:  # a link within the file to such a link
+        raise SchemaError(f"{where!r} leads to another file, {_text(member.file.filename)!r}")
+    return member
+
+
+def _text(name: bytes | str) -> str:
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+
+
 def check_array(group: Any, name: str, where: str) -> None:
     """Check that a key is an array of numbers that lies in this file, complete.
 
@@ -111,16 +144,13 @@ def check_array(group: Any, name: str, where: str) -> None:
         ValueError: Naming the key and what is wrong with it.
     """
     h5py = import_h5py()
-    link = group.get(name, getlink=True)
-    if isinstance(link, h5py.ExternalLink):
-        raise ValueError(f"{where!r} is a link to another file, {link.filename!r}")
-    dataset = group[name]
+    dataset = get_member(group, name, where)
     if not isinstance(dataset, h5py.Dataset):
-        raise ValueError(f"{where!r} is no array")
+        raise SchemaError(f"{where!r} is no array")
     if dataset.external or dataset.is_virtual:
-        raise ValueError(f"{where!r} keeps its values in other files")
+        raise SchemaError(f"{where!r} keeps its values in other files")
     if dataset.shape is None or dataset.dtype.kind not in "fiub":
-        raise ValueError(f"{where!r} holds {dataset.dtype}, not numbers")
+        raise SchemaError(f"{where!r} holds {dataset.dtype}, not numbers")
     usual = h5py.h5t.py_create(dataset.dtype, logical=True)
     if dataset.dtype.byteorder == ">" or not dataset.id.get_type().equal(usual):
         raise ValueError(f"{where!r} holds numbers of no usual type (about {dataset.dtype.str})")

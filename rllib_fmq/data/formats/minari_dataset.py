@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rllib_fmq.data.formats.hdf5 import check_array, open_hdf5
+from rllib_fmq.data.formats.hdf5 import check_array, get_member, open_hdf5
 from rllib_fmq.data.formats.trajectories import Trajectory, flatten_rows, to_table
 from rllib_fmq.data.table import TransitionTable
 
@@ -149,16 +149,18 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
 def _check_hdf5(path: Path) -> None:
     """Refuse what h5py would read as zeros, as other numbers, or from elsewhere."""
     with open_hdf5(path) as file:
-        for name, group in file.items():
+        for name in file:
+            group = get_member(file, name, name)
             for key in _ARRAYS:
-                if key in group:
+                if key in list(group):
                     _check_node(group, key, f"{name}/{key}")
 
 
 def _check_node(group: Any, key: str, where: str) -> None:
-    if not hasattr(group[key], "shape"):
-        for part in group[key]:
-            _check_node(group[key], part, f"{where}/{part}")
+    node = get_member(group, key, where)
+    if not hasattr(node, "shape"):
+        for part in node:
+            _check_node(node, part, f"{where}/{part}")
     else:
         check_array(group, key, where)
 

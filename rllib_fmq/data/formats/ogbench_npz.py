@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rllib_fmq.data.finite import check_finite
 from rllib_fmq.data.formats.npz import Arrays, read_npz
 from rllib_fmq.data.table import TransitionTable
 from rllib_fmq.tasks.names import parse_task
@@ -131,12 +132,20 @@ def load_ogbench(path: Path, env_name: str) -> TransitionTable:
             f"{env_name!r} is not an OGBench single task that could supply them"
         )
     with ThreadPoolExecutor(max_workers=1) as pool:
-        # Making the environment takes about a second, during which the file is read.
+        # Making the environment takes about a second, during which the file is read and checked.
         making = pool.submit(make_env, env_name)
         states = read_ogbench_states(path, optional=["button_states"])
-    rows, episode_end = transition_rows(states["terminals"])
-    if not len(rows):
-        raise ValueError(f"dataset {path} holds no transition")
+        rows, episode_end = transition_rows(states["terminals"])
+        if not len(rows):
+            raise ValueError(f"dataset {path} holds no transition")
+        # Before rows are dropped, to name them as the file counts them. What is recorded as the
+        # action of a trajectory's last state is never read.
+        unused = np.ones(len(states["terminals"]), np.bool_)
+        unused[rows] = False
+        for name in ("observations", "actions", *_RELABELLED):
+            if name in states:
+                skipped = None if name == "observations" else unused
+                check_finite(name, states[name], str(path), skipped)
     env = making.result()
     try:
         check_qpos(env, states["qpos"])
@@ -156,6 +165,7 @@ def load_ogbench(path: Path, env_name: str) -> TransitionTable:
         episode_end=episode_end,
         final_obs=final_obs,
         source=f"{path} relabelled for {env_name}",
+        finite=True,
     )
 
 

@@ -281,4 +281,5 @@ def _concatenate(run: list[Fragment]) -> Trajectory:
         actions=np.concatenate([part.actions for part in steps]),
         rewards=np.concatenate([part.rewards for part in steps]),
         terminated=np.concatenate([part.terminated for part in steps]),
+        start=run[0].start,
     )

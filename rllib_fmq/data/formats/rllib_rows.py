@@ -18,6 +18,7 @@ from rllib_fmq.data.formats.trajectories import Trajectory
 
 ROW_COLUMNS = ("eps_id", "obs", "actions", "rewards", "new_obs", "terminateds", "truncateds")
 _VECTORS = ("obs", "actions", "new_obs")
+_FLAGS = ("terminateds", "truncateds")
 
 Columns = dict[str, NDArray[Any]]
 
@@ -83,7 +84,10 @@ def _column(chunked: Any, name: str) -> NDArray[Any]:
     if array.null_count:
         raise ValueError(f"{name} lacks values in {array.null_count} rows")
     if name not in _VECTORS:
-        return np.asarray(array.to_numpy(zero_copy_only=False))
+        values = np.asarray(array.to_numpy(zero_copy_only=False))
+        if name in _FLAGS:
+            _check_flags(values, name)
+        return values
     if pa.types.is_string(array.type) or pa.types.is_binary(array.type):
         raise ValueError(
             f"{name} is compressed into pickles, which are never loaded: record with "
@@ -98,6 +102,15 @@ def _column(chunked: Any, name: str) -> NDArray[Any]:
     if values.dtype.kind not in "fiub":
         raise ValueError(f"{name} holds {array.type}, expected lists of numbers")
     return values.reshape(len(array), -1) if len(array) else values.reshape(0, 1)
+
+
+def _check_flags(values: NDArray[Any], name: str) -> None:
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"{name} holds {values.dtype}, expected flags")
+    odd = (values != 0) & (values != 1)
+    if odd.any():
+        row = int(np.argmax(odd))
+        raise ValueError(f"{name} is {values[row]} at row {row}; a flag is 0 or 1")
 
 
 def _by_episode(columns: Columns) -> Iterator[tuple[str, Columns]]:
@@ -127,7 +140,9 @@ def _stretches(name: str, rows: Columns, source: Path) -> Iterator[Trajectory]:
             f"unusable dataset {source}: episode {name} ends at its row {early[0]}, but has more"
         )
     # Where a row does not follow the one before it, some are missing: the trajectory is cut.
-    follows = np.all(rows["new_obs"][:-1] == rows["obs"][1:], axis=1)
+    before, after = rows["new_obs"][:-1], rows["obs"][1:]
+    # Two NaN count as equal here: they are reported as what they are.
+    follows = np.all((before == after) | ((before != before) & (after != after)), axis=1)
     starts = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(done)]
     for start, stop in itertools.pairwise(starts):
         part = slice(start, stop)
@@ -137,4 +152,5 @@ def _stretches(name: str, rows: Columns, source: Path) -> Iterator[Trajectory]:
             actions=rows["actions"][part],
             rewards=rows["rewards"][part],
             terminated=rows["terminateds"][part],
+            start=start,
         )

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from rllib_fmq.data.finite import describe_not_finite, find_not_finite
 from rllib_fmq.data.table import TransitionTable
 
 
@@ -23,6 +24,7 @@ class Trajectory:
         actions: Shape (n, action_dim).
         rewards: Shape (n,).
         terminated: The MDP ended at this step, shape (n,), bool.
+        start: Number of its first row in what the name names, for messages.
     """
 
     name: str
@@ -30,12 +32,13 @@ class Trajectory:
     actions: NDArray[Any]
     rewards: NDArray[Any]
     terminated: NDArray[Any]
+    start: int = 0
 
     def check(self) -> None:
-        """Check shapes and types.
+        """Check shapes, types and finiteness.
 
         Raises:
-            ValueError: Naming the trajectory and the array.
+            ValueError: Naming the trajectory, the array and the row.
         """
         steps = len(self.rewards) if self.rewards.ndim == 1 else -1
         for name, ndim, rows in (
@@ -52,6 +55,14 @@ class Trajectory:
                     f"{self.name}: {name} have shape {array.shape}, but rewards "
                     f"{self.rewards.shape}; expected n rewards, n actions, n flags and n + 1 "
                     "observations, of at least one number"
+                )
+            if (found := find_not_finite(array)) is not None:
+                (row, *entry), bad = found
+                raise ValueError(
+                    f"{self.name}: "
+                    + describe_not_finite(
+                        name, array[(row, *entry)], f"row {self.start + row}", entry, bad
+                    )
                 )
 
 
@@ -97,7 +108,9 @@ def to_table(trajectories: Iterable[Trajectory], source: str) -> TransitionTable
     episode_end = np.zeros(sum(lengths), np.bool_)
     episode_end[np.cumsum(lengths) - 1] = True
     columns: dict[str, Any] = {name: np.concatenate(arrays) for name, arrays in parts.items()}
-    return TransitionTable.from_columns(**columns, episode_end=episode_end, source=source)
+    return TransitionTable.from_columns(
+        **columns, episode_end=episode_end, source=source, finite=True
+    )
 
 
 def flatten_rows(space: spaces.Space[Any], values: Any, name: str) -> NDArray[Any]:
