@@ -1,6 +1,8 @@
 # `make demo` and `make test` set up everything they need by themselves, in .venv, once.
 PYTHON ?= python3
 PYTEST_ARGS ?=
+# Files of tests that run at a time; 1 uses least memory.
+PYTEST_WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +22,7 @@ demo: $(STAMP)  ## Data, offline and online training, evaluation, plot and video
 	$(BIN)/python tuned_examples/demo.py
 
 test: $(TEST_STAMP)  ## The full test suite, linters included (PYTEST_ARGS="-m 'not slow'" for the quick part)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 setup: $(TEST_STAMP)  ## Only make .venv and install everything that the tests need into it
 

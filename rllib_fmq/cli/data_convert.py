@@ -50,13 +50,15 @@ def convert(
     from rllib_fmq.data.formats.detect import resolve
 
     quiet_loggers(verbose)
+    console = Console(stderr=True)
     bar = Progress(
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=10),
         MofNCompleteColumn(),
         TextColumn("files"),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
     resolve(dataset)  # a name that leads nowhere needs no bar
     with bar:

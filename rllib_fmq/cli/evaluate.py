@@ -158,7 +158,7 @@ def evaluate(
             strip=strip,
             selector=chosen,
             seed=seed,
-            report=lambda line: typer.echo(f"video: {line.removeprefix('no video: ')}"),
+            report=lambda line: typer.echo(line if line.startswith("no ") else f"wrote {line}"),
         )
 
 

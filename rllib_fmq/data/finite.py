@@ -55,14 +55,24 @@ def check_finite(
     """
     found = find_not_finite(array, unused)
     if found is not None:
-        (row, *entry), bad = found
-        raise ValueError(
-            f"unusable dataset {source}: "
-            + describe_not_finite(name, array[(row, *entry)], f"row {row}", entry, bad)
-        )
+        what = describe_not_finite(name, array, found, f"row {found[0][0]}")
+        raise ValueError(f"unusable dataset {source}: {what}")
 
 
-def describe_not_finite(name: str, value: Any, place: str, entry: list[int], bad: int) -> str:
-    """The words for what `find_not_finite` found."""
-    where = place + (f", entry {entry[0]}" if entry else "")
-    return f"{name} is {value} at {where} ({bad} such values in all); remove or repair these rows"
+def describe_not_finite(
+    name: str, array: NDArray[Any], found: tuple[tuple[int, ...], int], place: str
+) -> str:
+    """Say what `find_not_finite` found.
+
+    Args:
+        name: Of the array.
+        array: It.
+        found: What was found.
+        place: Where the row is, in words.
+    """
+    index, bad = found
+    where = place + "".join(f", entry {entry}" for entry in index[1:])
+    return (
+        f"{name} is {array[index]} at {where} ({bad} such values in all); "
+        "remove or repair these rows"
+    )

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from rllib_fmq.data.formats.columns import load_columns
 from rllib_fmq.data.formats.detect import Format, detect, load, resolve
+from rllib_fmq.data.formats.hdf5 import open_hdf5
 from rllib_fmq.data.formats.npz import Arrays, members_of, read_npz
 from rllib_fmq.data.formats.ogbench_npz import (
     check_qpos,
@@ -82,7 +83,10 @@ def describe(path: str | Path, env_name: str | None = None) -> dict[str, Any]:
 
 
 def _generator(path: Path) -> Any:
-    text = str(read_npz(path, required=["generator"])["generator"])
+    return _parse_generator(path, str(read_npz(path, required=["generator"])["generator"]))
+
+
+def _parse_generator(path: Path, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
@@ -104,11 +108,16 @@ def _describe_table(table: TransitionTable) -> dict[str, Any]:
 def _describe_demonstrations(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
     from rllib_fmq.data.formats.robomimic_hdf5 import filter_keys, read_env_args
 
-    return {
+    described = {
         "environment": read_env_args(path)["env_name"],
         "successful": facts["terminated"],  # success ends a demonstration
         "masks": filter_keys(path),
     }
+    with open_hdf5(path) as file:
+        made = file["data"].attrs.get("generator")
+    if made is not None:
+        described["generator"] = _parse_generator(path, str(made))
+    return described
 
 
 def _describe_ogbench(path: Path, env_name: str | None) -> dict[str, Any]:

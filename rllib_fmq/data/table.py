@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_fmq.data.chunks import row_chunks as row_chunks
 from rllib_fmq.data.finite import describe_not_finite, find_not_finite
 
 COLUMNS: Mapping[str, tuple[int, np.dtype[Any]]] = {
@@ -179,10 +178,10 @@ class TransitionTable:
         column = getattr(self, name)
         found = find_not_finite(column)
         if found is not None:
-            (row, *entry), bad = found
+            row = found[0][0]
             # A row of final_obs is an episode, not a step.
             place = f"row {row} (episode {row})" if name == "final_obs" else self.place(row)
-            self._fail(describe_not_finite(name, column[(row, *entry)], place, entry, bad))
+            self._fail(describe_not_finite(name, column, found, place))
 
     def _fail(self, problem: str) -> None:
         raise ValueError(f"unusable dataset {self.source}: {problem}")

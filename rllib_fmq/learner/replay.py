@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rllib_fmq.data.table import row_chunks
+from rllib_fmq.data.chunks import row_chunks
 from rllib_fmq.learner.storage import MappedRows, Scale, Windows, unscaled
 from rllib_fmq.learner.tails import TailStore
 from rllib_fmq.nn.objectives import WindowBatch

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from rllib_fmq.cli.data_convert import convert as command
 from rllib_fmq.data import load_dataset
 from rllib_fmq.data.convert import convert
 from rllib_fmq.data.formats.columns import load_columns
+from rllib_fmq.data.formats.detect import load
 from rllib_fmq.data.formats.npz import read_npz, write_npz
 from rllib_fmq.data.formats.transitions_npz import write_transitions
 from tests.data.formats.recordings import make_table, write_robomimic_file
@@ -88,6 +91,25 @@ def test_shards_one_at_a_time(maze_file: Path, tmp_path: Path) -> None:
         convert(shards, tmp_path / "maze.npz", env_name=MAZE_TASK)
 
 
+def test_a_shard_is_gone_before_the_next_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = tmp_path / "shards"
+    for number in range(3):
+        write_transitions(shards / f"{number}.npz", make_table([5, 4], seed=number))
+    read: list[tuple[weakref.ref[Any], weakref.ref[Any]]] = []
+
+    def load_and_watch(*args: Any, **kwargs: Any) -> Any:
+        assert all(table() is None and column() is None for table, column in read)
+        table = load(*args, **kwargs)
+        read.append((weakref.ref(table), weakref.ref(table.obs)))
+        return table
+
+    monkeypatch.setattr("rllib_fmq.data.convert.load", load_and_watch)
+    assert convert(shards, tmp_path / "own.columns").transitions == 27
+    assert len(read) == 3
+
+
 def test_a_filter_key_selects_demonstrations(tmp_path: Path) -> None:
     path = write_robomimic_file(tmp_path / "own.hdf5", [5, 4, 3])
     made = convert(path, tmp_path / "train.npz", filter_key="train", env_name="can")
@@ -100,7 +122,7 @@ def test_what_is_there_is_not_replaced_unless_asked(tmp_path: Path) -> None:
     for name in OUTPUTS:
         out = tmp_path / name
         convert(path, out)
-        with pytest.raises(FileExistsError, match="exists; overwrite it explicitly"):
+        with pytest.raises(FileExistsError, match=r"exists: replace it with --overwrite \(over"):
             convert(path, out)
         other = write_transitions(tmp_path / "other.npz", make_table([4]))
         assert convert(other, out, overwrite=True).transitions == 4
@@ -126,4 +148,8 @@ def test_the_command(tmp_path: Path) -> None:
     assert f"{out}: d4rl, 1,500 transitions in 2 episodes, 0." in done.stdout
     again = CliRunner().invoke(app, [str(path), str(out)])
     assert isinstance(again.exception, FileExistsError)
+    lost = CliRunner().invoke(app, [str(tmp_path / "none.npz"), str(out)])
+    assert isinstance(lost.exception, FileNotFoundError)
+    # The error, which the program prints, stands alone: no bar is left before it.
+    assert again.output == lost.output == ""
     assert CliRunner().invoke(app, [str(path), str(out), "--overwrite"]).exit_code == 0

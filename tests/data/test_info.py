@@ -134,3 +134,13 @@ def test_not_a_dataset(tmp_path: Path) -> None:
         describe(path)
     with pytest.raises(FileNotFoundError, match="not found"):
         describe(tmp_path / "none.npz")
+
+
+def test_damage_in_mapped_columns_is_found(tmp_path: Path) -> None:
+    folder = write_columns(tmp_path / "own.columns", [make_table([5, 4])], source="made")
+    assert describe(folder)["transitions"] == 9
+    data = bytearray((folder / "rewards.npy").read_bytes())
+    data[-3] ^= 4
+    (folder / "rewards.npy").write_bytes(data)
+    with pytest.raises(ValueError, match=r"rewards\.npy: its SHA-256"):
+        describe(folder)

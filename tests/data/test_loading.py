@@ -51,7 +51,7 @@ def test_fits(table: TransitionTable) -> None:
         (
             OBS,
             Box(-1, 1, (2,)),
-            r"action -2\.0 at row 0, entry 0, .*bounds \[-1\.0, 1\.0\] \(2 such",
+            r"action -2\.0 at row 0 \(episode 0, step 0\), entry 0, .*bounds \[-1\.0, 1\.0\]",
         ),
     ],
 )

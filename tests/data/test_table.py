@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rllib_fmq.data import TransitionTable
-from rllib_fmq.data.table import row_chunks
+from rllib_fmq.data.chunks import row_chunks
 
 
 def columns(**changes: Any) -> dict[str, Any]:
@@ -52,7 +52,8 @@ def test_fingerprint_follows_the_contents() -> None:
 def test_names_the_first_value_that_is_not_finite(name: str, bad: float) -> None:
     values = np.array(columns()[name])
     values[1, ...] = bad
-    where = "row 1" if values.ndim == 1 else "row 1, entry 0"
+    where = r"row 1 \(episode 1\)" if name == "final_obs" else r"row 1 \(episode 0, step 1\)"
+    where += "" if values.ndim == 1 else ", entry 0"
     with pytest.raises(ValueError, match=rf"test: {name} is -?(nan|inf) at {where}"):
         TransitionTable.from_columns(**columns(**{name: values}))
 
@@ -63,7 +64,9 @@ def test_counts_bad_values_far_apart() -> None:
     end = np.arange(num) == num - 1
     obs = np.zeros((num, 3), np.float32)
     obs[[123_456, 299_999], 2] = np.nan
-    with pytest.raises(ValueError, match=r"obs is nan at row 123456, entry 2 \(2 such values"):
+    with pytest.raises(
+        ValueError, match=r"row 123456 \(episode 0, step 123456\), entry 2 \(2 such"
+    ):
         TransitionTable.from_columns(
             obs=obs,
             actions=np.zeros((num, 1)),
@@ -113,3 +116,14 @@ def test_types_are_checked() -> None:
     wide = dataclasses.replace(table, obs=table.obs.astype(np.float64))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="float64"):
         wide.validate()
+
+
+def test_place_names_episode_and_step() -> None:
+    table = TransitionTable.from_columns(**columns())
+    assert [table.place(row) for row in range(5)] == [
+        "row 0 (episode 0, step 0)",
+        "row 1 (episode 0, step 1)",
+        "row 2 (episode 0, step 2)",
+        "row 3 (episode 1, step 0)",
+        "row 4 (episode 1, step 1)",
+    ]

@@ -144,7 +144,7 @@ def load_robomimic(
     return TransitionTable.from_columns(**columns, source=source)
 
 
-def _columns(data: Any, names: list[str], keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+def _columns(data: Any, names: list[str], keys: tuple[str, ...]) -> dict[str, Any]:
     """Columns of a table, rewards unshifted, filled demonstration by demonstration."""
     lengths = {name: _num_steps(_group(data, name), name) for name in names}
     total, filled = sum(lengths.values()), 0

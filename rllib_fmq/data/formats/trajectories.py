@@ -57,13 +57,8 @@ class Trajectory:
                     "observations, of at least one number"
                 )
             if (found := find_not_finite(array)) is not None:
-                (row, *entry), bad = found
-                raise ValueError(
-                    f"{self.name}: "
-                    + describe_not_finite(
-                        name, array[(row, *entry)], f"row {self.start + row}", entry, bad
-                    )
-                )
+                place = f"row {self.start + found[0][0]}"
+                raise ValueError(f"{self.name}: {describe_not_finite(name, array, found, place)}")
 
 
 def to_table(trajectories: Iterable[Trajectory], source: str) -> TransitionTable:

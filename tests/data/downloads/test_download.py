@@ -488,7 +488,7 @@ class TestServers:
         assert time.monotonic() - start < 5
         message = str(caught.value)
         assert "no connection" in message and "(is this machine offline?)" in message
-        assert "`rllib data generate cube-double-play-v0 --steps 1000000 --seed 0`" in message
+        assert "`rllib data generate cube-double-play-v0 --steps 1000000 --seed 0 -o " in message
         assert f"`curl -fL --create-dirs -o {locate.data_dirs()[0].parent}/data/{FILE}" in message
         assert "\n" not in message
 
@@ -634,7 +634,9 @@ class TestRoboMimic:
             fetch(dataset="can")
 
     def test_advice(self, fetch: Callable[..., Path]) -> None:
-        with pytest.raises(FileNotFoundError, match=r"`rllib data generate square --seed 0` or wi"):
+        with pytest.raises(
+            FileNotFoundError, match=r"`rllib data generate square --seed 0 -o \S+` or wi"
+        ):
             fetch(dataset="square", offline=True)
         with pytest.raises(FileNotFoundError) as caught:
             fetch(dataset="transport", offline=True)

@@ -10,7 +10,7 @@ import pytest
 
 from rllib_fmq.data import load_dataset
 from rllib_fmq.data.downloads import locate, mirrors, transfer
-from rllib_fmq.data.downloads.locate import data_dirs, dataset_task, stand_in_command
+from rllib_fmq.data.downloads.locate import data_dirs, dataset_task, stand_in_command, ways_to_get
 from rllib_fmq.data.downloads.locate import locate as locate_file
 from rllib_fmq.tasks.catalog import all_tasks
 from tests.data.downloads.servers import Fault, FaultyServer, Resource, serving
@@ -211,6 +211,16 @@ def test_does_not_promise_a_generator_that_does_not_exist(served: FaultyServer) 
 )
 def test_stand_ins(name: str, command: str | None) -> None:
     assert stand_in_command(dataset_task(name)) == command
+
+
+def test_advice_makes_the_data_where_they_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLLIB_FMQ_DATA_DIR", str(tmp_path))
+    task = dataset_task("can")
+    assert "`rllib data generate can --seed 0`" in ways_to_get(task, tmp_path)
+    own = tmp_path / "my data"
+    assert f"`rllib data generate can --seed 0 -o '{own}'`" in ways_to_get(task, own)
 
 
 def test_no_standard_dataset() -> None:

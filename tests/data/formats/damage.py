@@ -5,94 +5,31 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
-import msgpack
 import numpy as np
 
 from rllib_fmq.data.formats.arrays import SYNONYMS, to_arrays
-from rllib_fmq.data.formats.columns import write_columns
 from rllib_fmq.data.formats.d4rl_hdf5 import write_d4rl
 from rllib_fmq.data.formats.detect import load
 from rllib_fmq.data.formats.npz import write_npz
 from rllib_fmq.data.formats.transitions_npz import write_transitions
 from tests.data.formats import recordings
+from tests.data.formats.damage_columns import columns_damage
+from tests.data.formats.damage_common import (
+    LENGTHS,
+    Variant,
+    byte_damage,
+    changed,
+    ends,
+    object_array,
+)
+from tests.data.formats.damage_rllib import rllib_damage, rows_damage
 from tests.data.formats.recordings import make_table
 
 MAZE_TASK = "pointmaze-medium-navigate-singletask-task1-v0"
-LENGTHS = (12, 1, 20, 7)
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A damaged dataset, and what may come of reading it.
-
-    Args:
-        name: Format and damage.
-        path: What to read.
-        same_as: Undamaged or shortened dataset that it may be read as; None: must be refused.
-        says: Regular expression in the error.
-        filter_key: For RoboMimic.
-    """
-
-    name: str
-    path: Path
-    same_as: Path | None = None
-    says: str = ""
-    filter_key: str | None = None
-
-
-class Canary:
-    """Unpickling it makes a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (self.path,))
-
-
-def object_array(canary: Path, rows: int) -> np.ndarray:
-    array = np.empty(rows, object)
-    array[:] = [Canary(canary)] * rows
-    return array
-
-
-def byte_damage(
-    good: Path, folder: Path, header: Callable[[int], list[int]], part: str = ""
-) -> Iterator[Variant]:
-    """The dataset, or one file of its folder, cut at many lengths and with a bit flipped."""
-
-    def variant(label: str, data: bytes) -> Variant:
-        copy = folder / f"{good.stem}{part.replace('/', '_')}-{label}{good.suffix}"
-        if part:
-            shutil.copytree(good, copy)
-        (copy / part if part else copy).write_bytes(data)
-        return Variant(f"{good.name}{part and '/' + part}: {label}", copy, same_as=good)
-
-    data = (good / part if part else good).read_bytes()
-    size = len(data)
-    cuts = {0, 1, 7, size // 100, size // 10, size // 4, size // 2, size * 3 // 4, size - 9}
-    for length in sorted(cuts | {size - 1}):
-        yield variant(f"cut at {length}", data[:length])
-    for offset in header(size):
-        damaged = bytearray(data)
-        damaged[offset] ^= 1 << (offset % 8)
-        yield variant(f"bit {offset % 8} of byte {offset}", bytes(damaged))
-
-
-def ends(first: int, last: int, count: int) -> Callable[[int], list[int]]:
-    """`count` bytes each, spread over the first and the last so many bytes of a file."""
-
-    def offsets(size: int) -> list[int]:
-        head = np.linspace(0, min(first, size) - 1, count).astype(int) if first else []
-        tail = size - 1 - np.linspace(0, min(last, size) - 1, count).astype(int) if last else []
-        return sorted({*map(int, head), *map(int, tail)})
-
-    return offsets
 
 
 def arrays_damage(folder: Path, canary: Path) -> Iterator[Variant]:
@@ -113,17 +50,16 @@ def arrays_damage(folder: Path, canary: Path) -> Iterator[Variant]:
         ("no last end", {"truncated": ends_but_last(good["truncated"])}, "", True),
         ("nothing", {key: value[:0] for key, value in good.items()}, "no transitions", False),
     ]
-    for key in ("observations", "actions", "rewards"):
+    for key in ("observations", "actions", "rewards", "next_observations"):
         for value in (np.nan, np.inf, -np.inf):
             array = good[key].copy()
-            array[13] = value
-            column = {"observations": "obs"}.get(key, key)
-            says = rf"{column} is -?(nan|inf) at row 13"
+            array[13] = value  # the first row of the third episode
+            says = rf"{key} is -?(nan|inf) at row 13"
             changes.append((f"{value} {key}", {key: array}, says, False))
     outside = good["actions"].copy()
     outside[9, 1] = 3.0
     changes.append(
-        ("actions outside", {"actions": outside}, r"action 3\.0 at row 9, entry 1", False)
+        ("actions outside", {"actions": outside}, r"action 3\.0 at row 9 \(.*\), entry 1", False)
     )
     same_npz = write_transitions(folder / "same.npz", table)
     same_hdf5 = write_d4rl(folder / "same.hdf5", table)
@@ -138,7 +74,7 @@ def arrays_damage(folder: Path, canary: Path) -> Iterator[Variant]:
             for name, array in arrays.items():
                 file[theirs.get(name, name)] = array
         if label not in ("no truncated", "no next_observations"):  # D4RL's need neither
-            says = "terminals" if label == "no terminated" else says
+            says = "terminals" if label == "no terminated" else says.replace("nated is", "nals is")
             yield Variant(path.name, path, same_hdf5 if readable else None, says)
     for key in good:
         path = folder / f"plain objects {key}.npz"
@@ -156,6 +92,9 @@ def ogbench_damage(good: Path, folder: Path, canary: Path) -> Iterator[Variant]:
     with np.load(good) as archive:
         arrays = {key: archive[key] for key in ("observations", "actions", "terminals", "qpos")}
     rows = len(arrays["observations"])
+    late = {key: arrays[key].copy() for key in ("observations", "actions", "qpos")}
+    for array in late.values():
+        array[44, 1] = np.inf  # in the second trajectory
     shorter = folder / "ogbench shorter.npz"
     marked = {key: value[:40].copy() for key, value in arrays.items()}
     marked["terminals"][-1] = True
@@ -166,8 +105,12 @@ def ogbench_damage(good: Path, folder: Path, canary: Path) -> Iterator[Variant]:
     far[7, 0] = -2.0
     changes: list[tuple[str, dict[str, Any], str, Path | None]] = [
         *((f"no {key}", {key: None}, key, None) for key in arrays),
-        ("nan", {"observations": bad}, "obs is nan at row 5", None),
-        ("actions outside", {"actions": far}, "at row 7, entry 0", None),
+        ("nan", {"observations": bad}, "observations is nan at row 5, entry 0", None),
+        *(
+            (f"late {key}", {key: array}, f"{key} is inf at row 44, entry 1", None)
+            for key, array in late.items()
+        ),
+        ("actions outside", {"actions": far}, r"at row 7 \(.*step 7\), entry 0", None),
         ("short", {"actions": arrays["actions"][:-2]}, "actions has shape", None),
         ("scalar", {"terminals": np.float32(1)}, "terminals has shape", None),
         ("qpos of others", {"qpos": np.zeros((rows, 21))}, "qpos has shape", None),
@@ -210,14 +153,6 @@ def removed(key: str) -> Callable[[Any], None]:
     return apply
 
 
-def changed(index: Any, value: float) -> Callable[[np.ndarray], np.ndarray]:
-    def apply(values: np.ndarray) -> np.ndarray:
-        values[index] = value
-        return values
-
-    return apply
-
-
 def robomimic_damage(good: Path, folder: Path) -> Iterator[Variant]:
     def linked(file: Any) -> None:
         del file["data/demo_1/actions"]
@@ -232,6 +167,7 @@ def robomimic_damage(good: Path, folder: Path) -> Iterator[Variant]:
         ("flat", replaced("data/demo_2/actions", lambda x: x[:, 0]), "actions of demo_2"),
         ("texts", replaced("data/demo_2/actions", lambda x: x.astype("S9")), "demo_2.*actions"),
         ("nan", replaced("data/demo_0/obs/object", changed((3, 2), np.nan)), "row 3"),
+        ("late", replaced("data/demo_2/next_obs/object", changed((6, 1), np.nan)), "demo_2.*row 6"),
         ("inf", replaced("data/demo_0/actions", changed((4, 0), np.inf)), "row 4"),
         ("outside", replaced("data/demo_0/actions", changed((4, 1), 7.0)), "row 4, entry 1"),
         ("link", linked, "demo_1.*actions"),
@@ -249,6 +185,10 @@ def robomimic_damage(good: Path, folder: Path) -> Iterator[Variant]:
 
 
 def minari_damage(good: Path, folder: Path) -> Iterator[Variant]:
+    def linked(file: Any) -> None:
+        del file["episode_1"]
+        file["episode_1"] = h5py.ExternalLink(str(good / part), "episode_2")
+
     part = "data/main_data.hdf5"
     changes = [
         ("no actions", removed("episode_1/actions"), "actions"),
@@ -258,8 +198,23 @@ def minari_damage(good: Path, folder: Path) -> Iterator[Variant]:
         ("double", replaced("episode_2/actions", lambda x: x.astype("f8")), "episode 2: actions"),
         ("texts", replaced("episode_2/actions", lambda x: x.astype("S9")), "episode_2/actions"),
         ("nan", replaced("episode_0/observations", changed((3, 2), np.nan)), "row 3, entry 2"),
-        ("inf", replaced("episode_0/rewards", changed(4, np.inf)), "row 4"),
-        ("outside", replaced("episode_0/actions", changed((4, 1), 7.0)), "row 4, entry 1"),
+        (
+            "last",
+            replaced("episode_3/observations", changed((7, 0), np.nan)),
+            "episode 3: observations is nan at row 7, entry 0",
+        ),
+        ("inf", replaced("episode_0/rewards", changed(4, np.inf)), "episode 0: .* row 4"),
+        (
+            "late",
+            replaced("episode_2/actions", changed((3, 1), -np.inf)),
+            "episode 2: actions is -inf at row 3, entry 1",
+        ),
+        (
+            "outside",
+            replaced("episode_2/actions", changed((4, 1), 7.0)),
+            r"episode 2, step 4\), entry 1",
+        ),
+        ("link", linked, "'episode_1' is a link to another file"),
         ("early", replaced("episode_0/truncations", changed(4, True)), "episode 0.*step 4"),
     ]
     yield from hdf5_damage(good, folder, changes, part)
@@ -273,84 +228,6 @@ def minari_damage(good: Path, folder: Path) -> Iterator[Variant]:
         metadata = path / "data" / "metadata.json"
         metadata.write_text(json.dumps({**json.loads(metadata.read_text()), key: value}))
         yield Variant(path.name, path)
-
-
-def rllib_damage(folder: Path, canary: Path) -> Iterator[Variant]:
-    episodes = [
-        recordings.rllib_episode(episode, f"e{number}")
-        for number, episode in enumerate(recordings.episodes_of(make_table(LENGTHS)))
-    ]
-    parts = [part for episode in episodes for part in recordings.fragments_of(episode, [])]
-    parts[2:3] = recordings.fragments_of(episodes[2], [5, 11])
-    good = recordings.write_rllib(parts, folder / "rllib.parquet")
-    yield from byte_damage(good, folder, ends(8, 600, 30))
-
-    def state(number: int, **changes: Any) -> bytes:
-        content = {**parts[number].get_state(), **changes}
-        return bytes(msgpack.packb(content, default=recordings.pack))
-
-    def buffer(number: int, name: str, change: Callable[[list[Any]], Any]) -> bytes:
-        content = parts[number].get_state()[name]
-        return state(number, **{name: {**content, "data": change(list(content["data"]))}})
-
-    shorter = recordings.write_rllib([parts[0], *parts[2:]], folder / "rllib shorter.parquet")
-    fewer = recordings.write_rllib([*parts[:3], *parts[4:]], folder / "rllib fewer.parquet")
-    nan = np.full(recordings.OBS_DIM, np.nan, np.float32)
-    far = np.full(recordings.ACTION_DIM, 5.0, np.float32)
-    objects = object_array(canary, 3)
-    changes: list[tuple[str, list[Any], str, Path | None]] = [
-        ("pickled infos", [state(0, custom_data={"x": objects}), *parts[1:]], "", good),
-        (
-            "pickled",
-            [buffer(0, "observations", lambda x: [objects, *x[1:]])],
-            "row 0.*pickled",
-            None,
-        ),
-        ("pickled all", [buffer(0, "actions", lambda x: objects)], "row 0.*pickled", None),
-        ("lost step", [buffer(0, "rewards", lambda x: x[:-1])], "episode e0 has 13 obs", None),
-        (
-            "lost obs",
-            [parts[1], buffer(0, "observations", lambda x: x[1:])],
-            "row 1: episode",
-            None,
-        ),
-        ("nan", [buffer(0, "observations", lambda x: [*x[:3], nan, *x[4:]])], "at row 3", None),
-        ("far", [buffer(0, "actions", lambda x: [*x[:3], far, *x[4:]])], "at row 3, entry 0", None),
-        ("no buffer", [state(0, actions=None)], "row 0.*actions", None),
-        ("no id", [state(0, id_=None)], "row 0.*id_", None),
-        ("no rllib", [b"\x81\xa1a\x01"], "row 0", None),
-        ("no msgpack", [b"\xc1\x00"], "row 0", None),
-        ("discrete", [buffer(0, "actions", lambda x: [1] * len(x))], "row 0.*vectors", None),
-        ("twice", [*parts, *parts], "", good),
-        ("overlap", [*parts, *recordings.fragments_of(episodes[2], [4])], "overlap", None),
-        ("contents", [*parts, buffer(0, "rewards", lambda x: [0.0, *x[1:]])], "twice", None),
-        ("out of order", [parts[0], parts[1], parts[4], parts[3], parts[2], parts[5]], "", good),
-        ("lost episode", [parts[0], *parts[2:]], "", shorter),
-        ("lost fragment", [*parts[:3], *parts[4:]], "", fewer),
-        ("none", [], "no transitions", None),
-    ]
-    for label, items, says, same in changes:
-        path = recordings.write_rllib(items, folder / f"rllib {label}.parquet")
-        yield Variant(path.name, path, same, says)
-
-
-def columns_damage(folder: Path, canary: Path) -> Iterator[Variant]:
-    good = write_columns(folder / "good.columns", [make_table(LENGTHS)], source="made")
-    for part, header in (
-        ("obs.npy", ends(128, 0, 20)),
-        ("episode_end.npy", ends(128, 0, 12)),
-        ("meta.json", ends(900, 0, 30)),
-    ):
-        yield from byte_damage(good, folder, header, part)
-    for file in sorted(good.iterdir()):
-        path = folder / f"lacks {file.stem}.columns"
-        shutil.copytree(good, path)
-        (path / file.name).unlink()
-        yield Variant(path.name, path, says=file.name)
-    path = folder / "objects.columns"
-    shutil.copytree(good, path)
-    np.save(path / "rewards.npy", object_array(canary, sum(LENGTHS)), allow_pickle=True)
-    yield Variant(path.name, path, says=r"rewards\.npy")
 
 
 def variants(folder: Path, maze: Path, minari_root: Path, canary: Path) -> Iterator[Variant]:
@@ -385,6 +262,7 @@ def variants(folder: Path, maze: Path, minari_root: Path, canary: Path) -> Itera
     yield from byte_damage(minari, folder, ends(1500, 0, 40), "data/metadata.json")
     yield from minari_damage(minari, folder)
     yield from rllib_damage(folder, canary)
+    yield from rows_damage(folder)
     yield from columns_damage(folder, canary)
 
 

@@ -20,8 +20,11 @@ def read(job: dict[str, Any]) -> dict[str, Any]:
     from gymnasium.spaces import Box
 
     from rllib_fmq.data import TransitionTable, check_fits, load_dataset
+    from rllib_fmq.data.formats.columns import load_columns
 
     try:
+        if job["verify"]:
+            load_columns(job["path"], verify=True)
         table = load_dataset(job["path"], job["env"], filter_key=job.get("filter_key"))
         obs = Box(-np.inf, np.inf, (table.obs_dim,))
         check_fits(table, obs, Box(-1, 1, (table.action_dim,)))

@@ -121,6 +121,20 @@ def test_a_trajectory_may_go_on_after_a_terminated_row() -> None:
         ({"episode_end": [0, 0, 1, 0, 0], "truncated": [0, 1, 0, 0, 0]}, "set at row 1"),
         ({"terminated": [0] * 5}, r"next_observations\[2\] differs from observations\[3\]"),
         ({"rewards": [0, 0, np.nan, 0, 0]}, "rewards is nan at row 2"),
+        ({"rewards": [0, 0, 0, 0, 1e300]}, r"rewards is 1e\+300 at row 4"),
+        (
+            {"next_observations": [[1], [2], [3], [np.nan], [12]]},
+            "next_observations is nan at row 3, entry 0",
+        ),
+        (
+            {"observations": [[0], [1], [2], [10], [np.nan]], "next_observations": None},
+            "observations is nan at row 4, entry 0",
+        ),
+        ({"terminated": None, "terminals": [0, 2, 1, 0, 0]}, "terminals is 2 at row 1"),
+        (
+            {"truncated": None, "timeouts": [0] * 5, "terminated": [0] * 5},
+            r"observations\[3\], though no episode ends there: set timeouts\[2\]",
+        ),
         ({"actions": np.zeros((5, 0))}, "must not have size 0"),
     ],
 )
@@ -128,6 +142,35 @@ def test_bad_arrays(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         from_arrays(plain(**changes), source="mine")
     assert "unusable dataset mine: " in str(caught.value)
+
+
+def test_without_successors_what_a_dropped_row_did_may_be_anything() -> None:
+    expected = from_arrays(plain(next_observations=None)).fingerprint
+    rewards, actions = np.arange(5.0), np.zeros((5, 1))
+    rewards[4], actions[4] = np.nan, np.inf
+    table = from_arrays(plain(next_observations=None, rewards=rewards, actions=actions))
+    assert table.fingerprint == expected
+    rewards[3] = np.nan
+    with pytest.raises(ValueError, match=r"rewards is nan at row 3 \(1 such"):
+        from_arrays(plain(next_observations=None, rewards=rewards, actions=actions))
+
+
+def test_successors_are_compared_far_apart() -> None:
+    # Rows are looked at in parts, and counted from the start.
+    observations = np.arange(600_001, dtype=np.float32)[:, None]
+    arrays = {
+        "observations": observations[:-1],
+        "actions": np.zeros((600_000, 1), np.float32),
+        "rewards": np.zeros(600_000),
+        "next_observations": observations[1:].copy(),
+        "terminated": np.zeros(600_000, np.bool_),
+    }
+    assert from_arrays(arrays).num_steps == 600_000
+    for row in (0, 262_143, 262_144, 599_998):
+        arrays["next_observations"][row] += 1
+        with pytest.raises(ValueError, match=rf"next_observations\[{row}\] differs"):
+            from_arrays(arrays)
+        arrays["next_observations"][row] -= 1
 
 
 def test_saved_with_episode_ends(tmp_path: Path) -> None:

@@ -75,6 +75,11 @@ def test_without_timeouts(tmp_path: Path) -> None:
     assert np.flatnonzero(table.episode_end).tolist() == [3, 8]
 
 
+def test_rewards_may_be_integers(tmp_path: Path) -> None:
+    path = write_foreign(tmp_path / "theirs.hdf5", rewards=np.arange(10))
+    assert load_dataset(path, "E").rewards.tolist() == [0, 1, 2, 3, 4, 5, 7, 8]
+
+
 def test_other_files_are_not_read(tmp_path: Path) -> None:
     write_foreign(tmp_path / "other.hdf5")
     path = write_foreign(
@@ -97,6 +102,8 @@ def test_missing_parts_are_not_read_as_zeros(tmp_path: Path) -> None:
     [
         ({"actions": np.zeros((10, 1), np.int64)}, "'actions' holds int64, expected floating"),
         ({"rewards": np.zeros(9, np.float32)}, r"rewards has shape \(9,\)"),
+        ({"rewards": np.where(np.arange(10) == 8, np.nan, 0)}, r"rewards is nan at row 8 \("),
+        ({"terminals": np.arange(10)}, "terminals is 2 at row 2"),
         ({"observations": np.zeros((10, 2), ">f4")}, "no usual type"),
         ({"actions": np.array([b"x"] * 10)}, r"'actions' holds \|S1, not numbers"),
     ],
@@ -106,6 +113,8 @@ def test_bad_files(tmp_path: Path, changes: dict[str, np.ndarray], message: str)
     with pytest.raises(ValueError, match=message) as caught:
         load_dataset(path, "E")
     assert str(path) in str(caught.value)
+    # What a sound file holds is said without a guess at damage.
+    assert ("damaged" in str(caught.value)) == ("usual" in message)
 
 
 def test_nothing_is_left_of_a_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

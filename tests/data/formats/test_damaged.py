@@ -18,7 +18,8 @@ pytest.importorskip("minari")
 pytest.importorskip("h5py")
 
 from rllib_fmq.data.table import COLUMNS
-from tests.data.formats.damage import MAZE_TASK, Variant, table_of, variants
+from tests.data.formats.damage import MAZE_TASK, table_of, variants
+from tests.data.formats.damage_common import Variant
 
 pytestmark = [
     pytest.mark.slow,
@@ -68,6 +69,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, maze_file: Path) -> Itera
             "path": str(variant.path),
             "env": MAZE_TASK if variant.path.stem.startswith("ogbench") else "MyEnv-v0",
             "filter_key": variant.filter_key,
+            "verify": variant.verify,
             "columns": list(COLUMNS),
         }
         for variant in made
@@ -88,6 +90,7 @@ def test_there_are_many_of_every_format(outcomes: list[Outcome]) -> None:
         "d4rl",
         "damaged-v0",
         "rllib",
+        "rows",
         "columns",
     ):
         assert sum(kind in variant.name for variant, _ in outcomes) >= 20, kind

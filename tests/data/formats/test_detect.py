@@ -84,7 +84,7 @@ def test_unknown_files_and_folders(tmp_path: Path) -> None:
         detect(path)
     folder = tmp_path / "folder"
     folder.mkdir()
-    with pytest.raises(ValueError, match=r"folder has no known format but nothing\. Expected"):
+    with pytest.raises(ValueError, match=r"dataset folder .*folder is empty: .*Expected"):
         detect(folder)
     for number in range(20):
         (folder / f"{number:02}.txt").touch()

@@ -89,6 +89,35 @@ def test_an_environment_is_never_made_for_missing_spaces(root: Path) -> None:
         load_dataset("minari:tests/own-v0", "E")
 
 
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("key", ["episode_1", "episode_1/actions", "episode_1/observations/a"])
+def test_other_files_are_not_read(root: Path, key: str, there: bool) -> None:
+    h5py = pytest.importorskip("h5py")
+    write_minari(make_table([3, 5]), "tests/own-v0", nested=True)
+    data = root / "tests" / "own-v0" / "data" / "main_data.hdf5"
+    other = root / "other.hdf5"
+    if there:
+        other.write_bytes(data.read_bytes())
+    with h5py.File(data, "r+") as file:
+        del file[key]
+        file[key] = h5py.ExternalLink(str(other), key)
+    with pytest.raises(ValueError, match=rf"main_data\.hdf5: '{key}' is a link to another file"):
+        load_dataset("minari:tests/own-v0", "E")
+
+
+def test_links_that_lead_to_other_files_are_not_followed(root: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    write_minari(make_table([3, 5]), "tests/own-v0")
+    data = root / "tests" / "own-v0" / "data" / "main_data.hdf5"
+    (root / "other.hdf5").write_bytes(data.read_bytes())
+    with h5py.File(data, "r+") as file:
+        del file["episode_1"]
+        file["episode_0/infos/other"] = h5py.ExternalLink(str(root / "other.hdf5"), "/")
+        file["episode_1"] = h5py.SoftLink("/episode_0/infos/other/episode_1")
+    with pytest.raises(ValueError, match=r"'episode_1' leads to another file, '.*other\.hdf5'"):
+        load_dataset("minari:tests/own-v0", "E")
+
+
 def test_rows_are_flattened_as_gymnasium_does() -> None:
     space = spaces.Dict(
         [

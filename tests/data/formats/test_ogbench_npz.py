@@ -103,12 +103,25 @@ def rewrite(source: Path, target: Path, **changes: np.ndarray) -> Path:
     return target
 
 
-def test_nan_is_named(maze_file: Path, tmp_path: Path) -> None:
-    observations = read_npz(maze_file, required=["observations"])["observations"]
-    observations[7, 1] = np.nan
-    path = rewrite(maze_file, tmp_path / "nan.npz", observations=observations)
-    with pytest.raises(ValueError, match=r"nan\.npz.*: obs is nan at row 7, entry 1"):
+@pytest.mark.parametrize(
+    ("name", "row"), [("observations", 7), ("observations", 415), ("actions", 415), ("qpos", 599)]
+)
+def test_nan_is_named_as_the_file_counts(
+    maze_file: Path, tmp_path: Path, name: str, row: int
+) -> None:
+    values = read_npz(maze_file, required=[name])[name]
+    values[row, 1] = np.nan
+    path = rewrite(maze_file, tmp_path / "nan.npz", **{name: values})
+    with pytest.raises(ValueError, match=rf"nan\.npz: {name} is nan at row {row}, entry 1 \(1 "):
         load_dataset(path, MAZE_TASK)
+
+
+def test_the_action_of_a_last_state_may_be_anything(maze_file: Path, tmp_path: Path) -> None:
+    arrays = read_npz(maze_file, required=["actions", "terminals"])
+    arrays["actions"][np.flatnonzero(arrays["terminals"])] = np.nan
+    path = rewrite(maze_file, tmp_path / "last.npz", actions=arrays["actions"])
+    expected = load_dataset(maze_file, MAZE_TASK).fingerprint
+    assert load_dataset(path, MAZE_TASK).fingerprint == expected
 
 
 def test_arrays_of_different_length(maze_file: Path, tmp_path: Path) -> None:

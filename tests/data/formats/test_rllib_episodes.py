@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rllib_fmq.data import check_fits, load_dataset
-from tests.data.formats.damage import object_array
+from tests.data.formats.damage_common import object_array
 from tests.data.formats.recordings import (
     episodes_of,
     fragments_of,
@@ -146,6 +146,14 @@ def test_a_row_a_step(tmp_path: Path) -> None:
         ({"actions": [1] * 5}, "actions holds int64, expected lists"),
         ({"obs": [[0.0], [1.0, 2.0], [0.0], [0.0], [0.0]]}, r"different sizes: \[1, 2\]"),
         ({"rewards": [1.0, None, 3.0, 4.0, 5.0]}, "rewards lacks values in 1 rows"),
+        ({"terminateds": [0, 7, 0, 0, 0]}, "terminateds is 7 at row 1; a flag is 0 or 1"),
+        ({"truncateds": [0.0, 0.0, 0.0, 0.0, 0.5]}, r"truncateds is 0\.5 at row 4"),
+        ({"truncateds": ["no"] * 5}, "truncateds holds object, expected flags"),
+        ({"rewards": [1.0, 2.0, 3.0, np.inf, 5.0]}, "episode e1: rewards is inf at row 1 "),
+        (
+            {"obs": [*ROWS["obs"][:4], [np.nan]], "new_obs": [*ROWS["obs"][1:4], [np.nan], [8.0]]},
+            "episode e1: observations is nan at row 2, entry 0",
+        ),
         ({"terminateds": [True] + [False] * 4}, "episode e0 ends at its row 0, but has more"),
     ],
 )

@@ -68,7 +68,7 @@ def test_recorded_from_a_gymnasium_environment(tmp_path: Path) -> None:
                 "observations": np.full((10, 2), np.nan),
                 "next_observations": np.full((10, 2), np.nan),
             },
-            "obs is nan at row 0, entry 0",
+            "observations is nan at row 0, entry 0",
         ),
         ({"observations": np.float32(1.0)}, r"observations has shape \(\)"),
     ],
