@@ -36,6 +36,7 @@ CORE = [
     "msgpack>=1.0,<2",
     "requests>=2.31,<3",
     "urllib3>=2,<3",
+    "scipy>=1.11,<2",
     "typer>=0.15,<1",
     "rich>=13.8,<16",
 ]

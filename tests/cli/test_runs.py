@@ -30,7 +30,8 @@ def test_training_says_what_it_does(pendulum_run: Run) -> None:
     storage, outcome = pendulum_run
     assert not outcome.err
     lines = outcome.out.splitlines()
-    assert lines[0] == f"results: {storage}/run"
+    assert lines[0].startswith("data: ") and lines[0].endswith("pendulum.npz, 800 transitions")
+    assert lines[1] == f"results: {storage}/run"
     progress = [line for line in lines if line.startswith(("offline", "online"))]
     assert progress[0].startswith("offline  updates 20/40")
     assert "env steps 40/40" in progress[-1] and "updates 70" in progress[-1]
