@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from rllib_fmq.flow.guidance import normalise, q_gradient
-
-PolicyVelocity: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""``velocity(obs, a, r, t) -> u_{r,t}(a | obs)``, shapes (B, o), (B, A), (B, 1), (B, 1)."""
-
-Score: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""``score(obs, a) -> q``: one critic value a row, shapes (B, o), (B, A) -> (B,)."""
+from rllib_fmq.flow.bound_policy import (
+    BoundPolicy,
+    GradientAt,
+    PolicyVelocity,
+    Score,
+    TiledPolicy,
+    take,
+)
+from rllib_fmq.flow.guidance import normalise
 
 SelectorKind: TypeAlias = Literal["sample", "best_of_n", "euler", "qgbs"]
 Completion: TypeAlias = Literal["jump", "euler"]
@@ -86,22 +87,19 @@ class SelectorSettings:
         return self.beam_width * (1 + self.search_iters * self.branches)
 
 
-def _one_step(
-    velocity: PolicyVelocity, obs: Tensor, action_size: int, generator: torch.Generator | None
-) -> Tensor:
-    """X_{0,1} of fresh noise, clipped: shape (B, A)."""
-    noise = torch.randn(
-        obs.shape[0], action_size, generator=generator, device=obs.device, dtype=obs.dtype
-    )
-    zero = torch.zeros(obs.shape[0], 1, device=obs.device, dtype=obs.dtype)
-    return (noise + velocity(obs, noise, zero, torch.ones_like(zero))).clamp(-1.0, 1.0)
+def _normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
+
+
+def _one_step(policy: BoundPolicy, noise: Tensor) -> Tensor:
+    """X_{0,1} of noise, clipped: (N, C, A) -> (N, C, A)."""
+    return (noise + policy.velocity(noise, 0.0, 1.0)).clamp_(-1.0, 1.0)
 
 
 def _best(actions: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     """Highest score of each row: (N, C, A), (N, C) -> (N, A), (N,)."""
-    top, index = scores.max(dim=1)
-    chosen = actions.gather(1, index[:, None, None].expand(-1, 1, actions.shape[-1]))
-    return chosen.squeeze(1), top
+    top, index = scores.max(dim=1, keepdim=True)
+    return take(actions, index).squeeze(1), top.squeeze(1)
 
 
 def sample(
@@ -120,8 +118,8 @@ def sample(
         Chunks (N, A); NFE 1.
     Source: Eq. 7.
     """
-    actions = _one_step(velocity, obs, action_size, generator)
-    return SelectionResult(actions, actions.new_full((obs.shape[0],), torch.nan), 1)
+    policy = TiledPolicy(velocity, None, obs)
+    return select_bound(SelectorSettings("sample"), policy, obs, action_size, generator)
 
 
 def best_of_n(
@@ -145,11 +143,9 @@ def best_of_n(
         Chunks (N_obs, A); NFE N.
     Source: Table 7.
     """
-    tiled = obs.repeat_interleave(num_candidates, dim=0)
-    candidates = _one_step(velocity, tiled, action_size, generator)
-    scores = score(tiled, candidates).view(obs.shape[0], num_candidates)
-    actions, q = _best(candidates.view(obs.shape[0], num_candidates, action_size), scores)
-    return SelectionResult(actions, q, num_candidates)
+    settings = SelectorSettings("best_of_n", num_candidates=num_candidates)
+    policy = TiledPolicy(velocity, score, obs)
+    return select_bound(settings, policy, obs, action_size, generator)
 
 
 def euler(
@@ -177,33 +173,9 @@ def euler(
         Chunks (N_obs, A); NFE n N.
     Source: Table 7, the QC baseline.
     """
-    tiled = obs.repeat_interleave(num_candidates, dim=0)
-    a = torch.randn(
-        tiled.shape[0], action_size, generator=generator, device=obs.device, dtype=obs.dtype
-    )
-    for k in range(steps):
-        t = torch.full((tiled.shape[0], 1), k / steps, device=obs.device, dtype=obs.dtype)
-        a = a + velocity(tiled, a, t, t) / steps
-    a = a.clamp(-1.0, 1.0)
-    nfe = steps * num_candidates
-    if num_candidates == 1:
-        return SelectionResult(a, a.new_full((obs.shape[0],), torch.nan), nfe)
-    scores = score(tiled, a).view(obs.shape[0], num_candidates)
-    actions, q = _best(a.view(obs.shape[0], num_candidates, action_size), scores)
-    return SelectionResult(actions, q, nfe)
-
-
-def _guided_step(score: Score, obs: Tensor, actions: Tensor, eta: float, eps: float) -> Tensor:
-    """clip(a + eta g / |g|_2), Theorem 3.2 at a sampled action. Shapes (B, A)."""
-    if eta == 0.0:
-        return actions
-
-    def value(a: Tensor) -> tuple[Tensor, Tensor]:
-        q = score(obs, a)
-        return q, q
-
-    _, gradient = q_gradient(value, actions)
-    return (actions + eta * normalise(gradient, eps)).clamp(-1.0, 1.0)
+    settings = SelectorSettings("euler", num_candidates=num_candidates, euler_steps=steps)
+    policy = TiledPolicy(velocity, score, obs)
+    return select_bound(settings, policy, obs, action_size, generator)
 
 
 def qgbs(
@@ -233,35 +205,8 @@ def qgbs(
         Chunks (N, A); NFE M (1 + K B).
     Source: Alg. 2.
     """
-    num, width = obs.shape[0], settings.beam_width
-    beam_obs = obs.repeat_interleave(width, dim=0)
-    beam = _one_step(velocity, beam_obs, action_size, generator)  # Alg. 2, line 2
-    nfe = width
-    for _ in range(settings.search_iters):
-        noise_level = settings.snr / (1.0 + settings.snr)
-        copies = beam.repeat_interleave(settings.branches, dim=0)
-        copies_obs = beam_obs.repeat_interleave(settings.branches, dim=0)
-        eps = torch.randn(copies.shape, generator=generator, device=obs.device, dtype=obs.dtype)
-        renoised = noise_level * copies + (1.0 - noise_level) * eps
-        start = torch.full((copies.shape[0], 1), noise_level, device=obs.device, dtype=obs.dtype)
-        end = torch.ones_like(start) if settings.completion == "jump" else start
-        # Alg. 2, line 6; "euler" takes the same step along u_{t',t'} (D20).
-        copies = renoised + (1.0 - noise_level) * velocity(copies_obs, renoised, start, end)
-        copies = copies.clamp(-1.0, 1.0)
-        nfe += width * settings.branches
-        scores = score(copies_obs, copies).view(num, width * settings.branches)
-        keep = scores.topk(width, dim=1).indices  # Alg. 2, line 8
-        beam = (
-            copies.view(num, width * settings.branches, action_size)
-            .gather(1, keep[..., None].expand(-1, -1, action_size))
-            .reshape(num * width, action_size)
-        )
-        beam = _guided_step(score, beam_obs, beam, settings.eta, settings.grad_eps)  # line 9
-    if settings.search_iters == 0:
-        beam = _guided_step(score, beam_obs, beam, settings.eta, settings.grad_eps)
-    scores = score(beam_obs, beam).view(num, width)
-    actions, q = _best(beam.view(num, width, action_size), scores)
-    return SelectionResult(actions, q, nfe)
+    policy = TiledPolicy(velocity, score, obs)
+    return select_bound(replace(settings, kind="qgbs"), policy, obs, action_size, generator)
 
 
 def select_actions(
@@ -285,18 +230,84 @@ def select_actions(
         Chunks (N, A) in [-1, 1], their values, and the NFE a decision.
     Source: SPEC of the four selectors: Eq. 7, Table 7, Alg. 2.
     """
-    if settings.kind == "sample":
-        return sample(velocity, obs, action_size, generator)
-    if settings.kind == "best_of_n":
-        return best_of_n(velocity, score, obs, action_size, settings.num_candidates, generator)
+    policy = TiledPolicy(velocity, score, obs)
+    return select_bound(settings, policy, obs, action_size, generator)
+
+
+def select_bound(
+    settings: SelectorSettings,
+    policy: BoundPolicy,
+    like: Tensor,
+    action_size: int,
+    generator: torch.Generator | None = None,
+) -> SelectionResult:
+    """``select_actions`` for a policy that already knows its observations.
+
+    Args:
+        settings: Which selector and its numbers.
+        policy: See ``BoundPolicy``.
+        like: Any tensor of the device and type that the noise is wanted in.
+        action_size: A.
+        generator: Source of the noise.
+    Returns:
+        Chunks (N, A) in [-1, 1], their values, and the NFE a decision.
+    Source: Eq. 7, Table 7, Alg. 2.
+    """
+    num = policy.num_obs
+    if settings.kind == "qgbs":
+        return _qgbs(settings, policy, like, action_size, generator)
+    count = 1 if settings.kind == "sample" else settings.num_candidates
+    candidates = _normal((num, count, action_size), like, generator)
     if settings.kind == "euler":
-        return euler(
-            velocity,
-            score,
-            obs,
-            action_size,
-            settings.num_candidates,
-            settings.euler_steps,
-            generator,
-        )
-    return qgbs(velocity, score, obs, action_size, settings, generator)
+        steps = settings.euler_steps
+        for k in range(steps):
+            candidates = candidates + policy.velocity(candidates, k / steps, k / steps) / steps
+        candidates = candidates.clamp(-1.0, 1.0)
+    else:
+        candidates = _one_step(policy, candidates)
+    if settings.kind == "sample" or (settings.kind == "euler" and count == 1):
+        unknown = candidates.new_full((num,), torch.nan)
+        return SelectionResult(candidates.squeeze(1), unknown, settings.nfe)
+    actions, q = _best(candidates, policy.score(candidates))
+    return SelectionResult(actions, q, settings.nfe)
+
+
+def _qgbs(
+    settings: SelectorSettings,
+    policy: BoundPolicy,
+    like: Tensor,
+    action_size: int,
+    generator: torch.Generator | None,
+) -> SelectionResult:
+    num, width = policy.num_obs, settings.beam_width
+    shape = (num, width, action_size)
+    beam = _one_step(policy, _normal(shape, like, generator))  # Alg. 2, line 2
+    start = settings.snr / (1.0 + settings.snr)
+    end = 1.0 if settings.completion == "jump" else start
+    for _ in range(settings.search_iters):
+        copies = beam.repeat_interleave(settings.branches, dim=1)
+        eps = _normal(tuple(copies.shape), like, generator)
+        renoised = start * copies + (1.0 - start) * eps
+        # Alg. 2, line 6; "euler" takes the same step along u_{t',t'} (D20).
+        copies = renoised + (1.0 - start) * policy.velocity(renoised, start, end)
+        copies = copies.clamp_(-1.0, 1.0)
+        # The gradient's forward pass is the one that scored: the kept are among the scored.
+        scores, gradient_at = policy.score_for_step(copies)
+        keep = scores.topk(width, dim=1).indices  # Alg. 2, line 8
+        beam = _guided_step(settings, take(copies, keep), gradient_at, keep)  # line 9
+    if settings.search_iters == 0:
+        _, gradient_at = policy.score_for_step(beam)
+        everyone = torch.arange(width, device=beam.device).expand(num, width)
+        beam = _guided_step(settings, beam, gradient_at, everyone)
+    actions, q = _best(beam, policy.score(beam))
+    return SelectionResult(actions, q, settings.nfe)
+
+
+def _guided_step(
+    settings: SelectorSettings, actions: Tensor, gradient_at: GradientAt, index: Tensor
+) -> Tensor:
+    """clip(a + eta g / |g|_2), Theorem 3.2 at a sampled action. Shapes (N, M, A)."""
+    if settings.eta == 0.0:
+        return actions
+    step = settings.eta * normalise(gradient_at(index), settings.grad_eps)
+    return (actions + step).clamp_(-1.0, 1.0)

@@ -11,11 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rllib_fmq.data.chunks import row_chunks
-from rllib_fmq.learner.storage import MappedRows, Scale, Windows, unscaled
-from rllib_fmq.learner.tails import TailStore
+from rllib_fmq.learner.storage import NO_ROW, MappedRows, RingRows, Scale, unscaled
 from rllib_fmq.nn.objectives import WindowBatch
-
-NO_ROW = -1
 
 
 class ReplayTable:
@@ -58,15 +55,10 @@ class ReplayTable:
         self.offline = offline
         self._base = 0 if offline is None else len(offline)
         """Number of the ring's first row."""
-        self.obs = self._zeros((capacity, obs_dim), np.float32)
-        self.actions = self._zeros((capacity, action_dim), np.float32)
-        self.rewards = self._zeros((capacity,), np.float32)
-        self.terminated = self._zeros((capacity,), np.bool_)
-        # Next row in the ring, or -1 - slot of the tail. The host keeps it too, so that writing
-        # needs no device sync; on the CPU both are one memory.
-        self._host_link = np.zeros(capacity, np.int32)
-        self.link = torch.from_numpy(self._host_link).to(self.device)
-        self.tails = TailStore(obs_dim, device)
+        self._ring = RingRows(capacity, obs_dim, action_dim, device)
+        self.obs, self.actions = self._ring.obs, self._ring.actions
+        self.rewards, self.terminated = self._ring.rewards, self._ring.terminated
+        self.link, self.tails = self._ring.link, self._ring.tails
         self._open: dict[str, tuple[int, int]] = {}
         self.num_offline = self.num_added = self._base
         """``num_added``: rows ever written."""
@@ -86,11 +78,7 @@ class ReplayTable:
     @property
     def num_bytes(self) -> int:
         """Memory of all columns when the ring is full, without rows that stay on disk."""
-        columns = (self.obs, self.actions, self.rewards, self.terminated, self.link)
-        total = sum(column.nbytes for column in columns) + self.tails.num_bytes
-        if self.device.type != "cpu":
-            total += self._host_link.nbytes
-        return total + (0 if self.offline is None else self.offline.num_bytes)
+        return self._ring.num_bytes + (0 if self.offline is None else self.offline.num_bytes)
 
     def add_offline(
         self, columns: MutableMapping[str, NDArray[Any]], scale: Scale = unscaled
@@ -119,9 +107,7 @@ class ReplayTable:
                 rows = scale(rows) if name == "actions" else rows
                 target[start : start + len(rows)] = self._tensor(rows)
         ends = np.flatnonzero(columns.pop("episode_end"))
-        self._host_link[:num] = np.arange(1, num + 1, dtype=np.int32)
-        self._host_link[ends] = NO_ROW - self.tails.put(self._tensor(columns.pop("final_obs")))
-        self.link[:num] = self._tensor(self._host_link[:num])
+        self._ring.chain(num, ends, self._tensor(columns.pop("final_obs")))
         self.num_added = self.num_offline = num
 
     def add_fragment(
@@ -152,17 +138,17 @@ class ReplayTable:
                 f"actions, {num} rewards; expected T + 1, T, T with 1 <= T <= {self.capacity}."
             )
         rows = (self.num_added - self._base + np.arange(num)) % self.capacity
-        self._release_tails(rows)
+        self._ring.release_tails(rows)
         ended = np.zeros(num, dtype=bool)
         ended[-1] = terminated
         self._write(self._tensor(rows), obs[:-1], actions, rewards, ended)
         before, written = self._open.pop(episode_id, (NO_ROW, 0))
         # The row may have been overwritten since, in a table shorter than an episode.
         if before != NO_ROW and self.num_added + num - written < self.capacity:
-            self._release_tails(np.array([before]))
+            self._ring.release_tails(np.array([before]))
             rows = np.append(before, rows)
         slot = self.tails.put(self._tensor(np.asarray(obs)[-1:]))
-        self._set_links(rows, np.append(rows[1:], NO_ROW - slot))
+        self._ring.set_links(rows, np.append(rows[1:], NO_ROW - slot))
         self.num_added += num
         if not done:
             self._open[episode_id] = (int(rows[-1]), self.num_added)
@@ -185,66 +171,25 @@ class ReplayTable:
             raise ValueError(
                 "the replay is empty: give a dataset, or collect online steps before updating."
             )
-        row = torch.randint(
-            len(self), (batch_size,), generator=generator, device=self.device, dtype=torch.long
-        )
-        gathered = self._windows(row, horizon)
-        weight = gathered.within.to(self.rewards.dtype)
-        actions = gathered.actions * weight.unsqueeze(-1)
-        return WindowBatch(
-            obs=gathered.obs,
-            actions=actions.flatten(1),
-            valid=weight.repeat_interleave(actions.shape[-1], dim=1),
-            rewards=gathered.rewards * weight,
-            terminated=gathered.terminated & gathered.within,
-            next_obs=gathered.next_obs,
-            complete=weight[:, -1],
-        )
-
-    def _windows(self, row: Tensor, horizon: int) -> Windows:
+        row = self._ring.draw(batch_size, len(self), generator)
         if self.offline is None:
-            return self._ring_windows(row, horizon)
+            return self._ring.windows(row, horizon)
         if not self._ring_size:
-            return self.offline.windows(row, horizon)
+            return self.offline.windows(row, horizon).batch()
         on_disk = row < self._base
         parts = (
-            self.offline.windows(row[on_disk], horizon),
-            self._ring_windows(row[~on_disk] - self._base, horizon),
+            self.offline.windows(row[on_disk], horizon).batch(),
+            self._ring.windows(row[~on_disk] - self._base, horizon),
         )
         # Where each drawn row has come to stand when the two parts are put together.
         order = torch.argsort(torch.argsort(on_disk.logical_not().to(torch.int8), stable=True))
-        return Windows(*(torch.cat(pair)[order] for pair in zip(*parts, strict=True)))
-
-    def _ring_windows(self, row: Tensor, horizon: int) -> Windows:
-        link = self.link[row].long()
-        rows, withins = [row], [torch.ones_like(row, dtype=torch.bool)]
-        for _ in range(horizon - 1):
-            # A row without a next one is repeated, and so never comes within again.
-            within = link > NO_ROW
-            row = torch.where(within, link, row)
-            link = self.link[row].long()
-            rows.append(row)
-            withins.append(within)
-        index = torch.stack(rows, dim=1)
-        next_obs = torch.where(
-            (link > NO_ROW).unsqueeze(1),
-            self.obs[link.clamp(min=0)],
-            self.tails.obs[(NO_ROW - link).clamp(min=0)],
-        )
-        return Windows(
-            obs=self.obs[index[:, 0]],
-            actions=self.actions[index],
-            rewards=self.rewards[index],
-            terminated=self.terminated[index],
-            within=torch.stack(withins, dim=1),
-            next_obs=next_obs,
-        )
+        return WindowBatch(*(torch.cat(pair)[order] for pair in zip(*parts, strict=True)))
 
     def get_state(self) -> dict[str, Any]:
         """The online rows and what links them; offline rows are read again from their source."""
         rows = self._online_rows(self.num_added)
         index = self._tensor(rows)
-        link = self._host_link[rows]
+        link = self._ring.host_link[rows]
         kept = link <= NO_ROW
         slots = self._tensor((NO_ROW - link[kept]).astype(np.int64))
         return {
@@ -288,13 +233,13 @@ class ReplayTable:
                 "with the same dataset, replay_capacity and online_env_steps."
             )
         rows = self._online_rows(written)
-        self._release_tails(rows)
+        self._ring.release_tails(rows)
         columns = (state[name] for name in ("obs", "actions", "rewards", "terminated"))
         self._write(self._tensor(rows), *columns)
         self.num_added = written
-        self._set_links(rows, np.asarray(state["next_row"]) - self._base)
+        self._ring.set_links(rows, np.asarray(state["next_row"]) - self._base)
         slots = self.tails.put(self._tensor(state["tail_obs"]))
-        self._set_links(np.asarray(state["tail_rows"]) - self._base, NO_ROW - slots)
+        self._ring.set_links(np.asarray(state["tail_rows"]) - self._base, NO_ROW - slots)
         self._open = {name: (row - self._base, n) for name, (row, n) in state["open"].items()}
 
     def forget_open_episodes(self) -> None:
@@ -313,22 +258,6 @@ class ReplayTable:
         self.actions[rows] = self._tensor(actions)
         self.rewards[rows] = self._tensor(rewards)
         self.terminated[rows] = self._tensor(terminated)
-
-    def _set_links(self, rows: NDArray[Any], links: NDArray[Any]) -> None:
-        links = links.astype(np.int32)
-        self._host_link[rows] = links
-        if self.device.type != "cpu":
-            self.link[self._tensor(rows)] = self._tensor(links)
-
-    def _release_tails(self, rows: NDArray[Any]) -> None:
-        """Take back what is kept for rows that are now overwritten, or get a successor."""
-        link = self._host_link[rows]
-        self.tails.release(NO_ROW - link[link <= NO_ROW])
-        self._host_link[rows] = 0
-
-    def _zeros(self, shape: tuple[int, ...], dtype: type) -> Tensor:
-        # NumPy's zeros, unlike torch's, take memory only when they are first written to.
-        return torch.from_numpy(np.zeros(shape, dtype)).to(self.device)
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         array = np.asarray(array)

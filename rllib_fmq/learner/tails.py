@@ -20,7 +20,7 @@ class TailStore:
     """
 
     def __init__(self, obs_dim: int, device: torch.device | str = "cpu") -> None:
-        self.obs = torch.zeros(0, obs_dim, device=device)
+        self._hold(torch.zeros(0, obs_dim, device=device))
         # The host keeps the account of free slots, so that writing needs no device sync.
         self._free = np.zeros(0, np.int32)
         self._num_free = 0
@@ -52,11 +52,18 @@ class TailStore:
     def _grow(self, missing: int) -> None:
         old = len(self)
         new = old + max(missing, old // 4, _INITIAL)  # a quarter: slots to spare cost memory
-        self.obs = torch.cat([self.obs, self.obs.new_zeros(new - old, self.obs.shape[1])])
+        self._hold(torch.cat([self.obs, self.obs.new_zeros(new - old, self.obs.shape[1])]))
         free = np.zeros(new, np.int32)
         free[: new - old] = np.arange(new - 1, old - 1, -1)
         free[new - old : new - old + self._num_free] = self._free[: self._num_free]
         self._free, self._num_free = free, self._num_free + new - old
+
+    def _hold(self, obs: Tensor) -> None:
+        self.obs = obs
+        # The same memory for NumPy, where it can read it.
+        self.host_obs: NDArray[np.float32] = (
+            obs if obs.device.type == "cpu" else obs[:0].cpu()
+        ).numpy()
 
     @property
     def num_bytes(self) -> int:

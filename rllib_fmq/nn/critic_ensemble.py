@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rllib_fmq.nn.activations import gelu as apply_gelu
 from rllib_fmq.nn.initialisation import variance_scaling_
 
 LAYER_NORM_EPS = 1e-6
@@ -47,7 +49,7 @@ class CriticEnsemble(nn.Module):
         self.scales = nn.ParameterList()
         self.shifts = nn.ParameterList()
         for fan_in, fan_out in itertools.pairwise(sizes):
-            kernel = torch.empty(num_critics, fan_in, fan_out)
+            kernel = torch.empty(num_critics, fan_out, fan_in)
             self.weights.append(nn.Parameter(variance_scaling_(kernel, fan_in, fan_out)))
             self.biases.append(nn.Parameter(torch.zeros(num_critics, 1, fan_out)))
         for width in hidden_sizes:
@@ -63,11 +65,62 @@ class CriticEnsemble(nn.Module):
         Returns:
             Shape (n, B).
         """
-        x = torch.cat([obs, actions], dim=-1).expand(self.num_critics, -1, -1)
-        for weight, bias, scale, shift in zip(
-            self.weights, self.biases, self.scales, self.shifts, strict=False
-        ):
-            x = F.gelu(torch.baddbmm(bias, x, weight), approximate=self.gelu)
+        return self.values(torch.cat([obs, actions], dim=-1))
+
+    def values(self, inputs: Tensor) -> Tensor:
+        """Value of every member.
+
+        Args:
+            inputs: [s, a], shape (B, o + A).
+        Returns:
+            Shape (n, B).
+        """
+        x = inputs.expand(self.num_critics, -1, -1)
+        for weight, bias, scale, shift in self.hidden_layers():
+            x = apply_gelu(stacked_linear(x, weight, bias), self.gelu)
             x = F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS)
             x = torch.addcmul(shift, x, scale)
-        return torch.baddbmm(self.biases[-1], x, self.weights[-1]).squeeze(-1)
+        return stacked_linear(x, self.weights[-1], self.biases[-1]).squeeze(-1)
+
+    def hidden_layers(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Weight (n, out, in), bias, scale and shift (n, 1, out) of each hidden layer."""
+        return zip(self.weights, self.biases, self.scales, self.shifts, strict=False)
+
+
+def stacked_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Linear layers of all members at once.
+
+        y_j = x_j W_j^T + b_j
+
+    The weight's gradient comes out in the weight's own layout. Autograd's, for a product with a
+    transposed matrix, would be copied into it in every update.
+
+    Args:
+        x: Shape (n, B, in).
+        weight: W, shape (n, out, in).
+        bias: Shape (n, 1, out).
+    Returns:
+        Shape (n, B, out).
+    Source: ours.
+    """
+    out: Tensor = _StackedLinear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _StackedLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        if torch.compiler.is_compiling():
+            return torch.bmm(x, weight.mT) + bias  # the sum joins the activation's pass
+        return torch.baddbmm(bias, x, weight.mT)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        for_x, for_weight, for_bias = ctx.needs_input_grad
+        return (
+            torch.bmm(grad, weight) if for_x else None,
+            torch.bmm(grad.mT, x) if for_weight else None,
+            grad.sum(dim=1, keepdim=True) if for_bias else None,
+        )

@@ -15,9 +15,9 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor
 
-from rllib_fmq.flow.critic import aggregate
-from rllib_fmq.flow.selection import SelectionResult, SelectorSettings, select_actions
+from rllib_fmq.flow.selection import SelectionResult, SelectorSettings, select_bound
 from rllib_fmq.nn.critic_ensemble import CriticEnsemble
+from rllib_fmq.nn.network_policy import NetworkPolicy
 from rllib_fmq.nn.objectives import UpdateContext, WindowBatch, training_losses
 from rllib_fmq.nn.velocity_field import VelocityField
 
@@ -103,15 +103,10 @@ class FlowMapModule(TorchRLModule, InferenceOnlyAPI):
                 # Env-runners are seeded one by one by RLlib; torch's seed carries that over.
                 self.seed_planning(torch.initial_seed())
             generator = self._planning_generator
+        obs = obs.float()
         with torch.no_grad():
-            return select_actions(
-                selector,
-                self.actor,
-                lambda o, a: aggregate(self.critics(o, a), self.scoring),
-                obs.float(),
-                self.action_size,
-                generator,
-            )
+            policy = NetworkPolicy(self.actor, self.critics, obs, self.scoring)
+            return select_bound(selector, policy, obs, self.action_size, generator)
 
     @torch.no_grad()
     def copy_to_reference(self) -> None:

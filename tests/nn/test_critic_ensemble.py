@@ -49,11 +49,11 @@ def member(
     """Q_j alone: after each hidden layer GELU, then LayerNorm; a linear head."""
     x = torch.cat([obs, actions], dim=-1)
     for layer in range(len(critics.scales)):
-        x = gelu(x @ critics.weights[layer][j] + critics.biases[layer][j])
+        x = gelu(x @ critics.weights[layer][j].T + critics.biases[layer][j])
         centred = x - x.mean(dim=-1, keepdim=True)
         variance = centred.square().mean(dim=-1, keepdim=True)
         x = centred / (variance + eps).sqrt() * critics.scales[layer][j] + critics.shifts[layer][j]
-    return (x @ critics.weights[-1][j] + critics.biases[-1][j]).squeeze(-1)
+    return (x @ critics.weights[-1][j].T + critics.biases[-1][j]).squeeze(-1)
 
 
 @pytest.fixture
@@ -107,13 +107,13 @@ def test_sizes_of_the_paper():
     critics = CriticEnsemble(OBS_DIM, SIZE)
     assert critics.num_critics == 2
     shapes = [tuple(weight.shape) for weight in critics.weights]
-    assert shapes == [(2, OBS_DIM + SIZE, 512), *[(2, 512, 512)] * 3, (2, 512, 1)]
+    assert shapes == [(2, 512, OBS_DIM + SIZE), *[(2, 512, 512)] * 3, (2, 1, 512)]
 
 
 def test_kernels_are_uniform_to_the_fan_average_limit_and_biases_zero():
     critics = make(hidden_sizes=(256, 384))
     for weight in critics.weights:
-        _, fan_in, fan_out = weight.shape
+        _, fan_out, fan_in = weight.shape
         limit = math.sqrt(3.0 / ((fan_in + fan_out) / 2.0))
         for kernel in weight.detach():
             # The head has few numbers, so its largest lies further from the limit.

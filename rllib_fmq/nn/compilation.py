@@ -1,0 +1,60 @@
+"""Compiling pure functions with ``torch.compile``; where that fails, the plain ones serve."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+_failed = False
+
+
+def maybe_compiled(function: Callable[P, T], compiled: bool) -> Callable[P, T]:
+    """``function`` itself, or its compiled form.
+
+    Compiled code is kept for the process, and by torch on disk (``TORCHINDUCTOR_CACHE_DIR``).
+    Where compiling fails, a note says so once, and all functions run uncompiled from then on.
+
+    Args:
+        function: Of the module level, without side effects.
+        compiled: Which of both.
+    Source: ours.
+    """
+    return _compiled(function) if compiled else function
+
+
+@functools.cache
+def _compiled(function: Callable[P, T]) -> Callable[P, T]:
+    fast: Callable[P, T] = torch.compile(function, fullgraph=True, dynamic=False)
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        global _failed
+        if _failed:
+            return function(*args, **kwargs)
+        try:
+            return fast(*args, **kwargs)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            _failed = True
+            _explain(error)
+            return function(*args, **kwargs)
+
+    return run
+
+
+def _explain(error: Exception) -> None:
+    reason: Any = str(error).strip().splitlines() or [type(error).__name__]
+    logger.warning(
+        "torch.compile failed, so updates run uncompiled, which is slower but gives the same "
+        "results: %s. A C++ compiler (g++ or clang) is needed on CPUs, Triton on GPUs; "
+        "compile_updates=False silences this.",
+        reason[0],
+    )
