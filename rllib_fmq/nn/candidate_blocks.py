@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor
 
 from rllib_fmq.nn.activations import gelu, linear_gelu, pack
 from rllib_fmq.nn.compilation import maybe_compiled
-from rllib_fmq.nn.critic_ensemble import LAYER_NORM_EPS, CriticEnsemble
-from rllib_fmq.nn.velocity_field import VelocityField
+from rllib_fmq.nn.critic_ensemble import LAYER_NORM_EPS
+from rllib_fmq.nn.network_views import Critic, NetworkViews
 
 BLOCK_ROWS = 4096
 """Candidates that go through a network at a time: their activations then stay in the cache."""
@@ -41,18 +42,14 @@ class Blocks:
     Weights are packed once for all blocks where oneDNN multiplies (not in compiled code).
 
     Args:
-        actor: Its parameters must not change while this object is in use.
-        critics: The same.
+        networks: Their parameters must not change while this object is in use.
         obs: Shape (N, o).
         compiled: Whether to compile what is done to a block.
     Source: ours.
     """
 
-    def __init__(
-        self, actor: VelocityField, critics: CriticEnsemble, obs: Tensor, *, compiled: bool
-    ) -> None:
-        self._actor = actor
-        self._critics = critics
+    def __init__(self, networks: NetworkViews, obs: Tensor, *, compiled: bool) -> None:
+        self._networks = networks
         self._obs = obs
         self._compiled = compiled
         self._velocity_block = maybe_compiled(velocity_block, compiled)
@@ -69,21 +66,17 @@ class Blocks:
         Returns:
             Shape (N, C, A).
         """
-        first, *linears = self._actor.linears
-        obs_dim = self._obs.shape[1]
+        networks = self._networks
         if self._actor_weights is None:
-            self._actor_weights = [
-                *(self._packed(x.weight) for x in linears[:-1]),
-                linears[-1].weight,
-            ]
-        from_obs = torch.addmm(bias, self._obs, first.weight[:, :obs_dim].t())
-        weight = first.weight[:, obs_dim : obs_dim + a.shape[2]]
-        biases = [x.bias for x in linears]
-        step = max(1, BLOCK_ROWS // a.shape[1])
+            self._actor_weights = self._packed([w for w, _ in networks.actor_layers])
+        biases = [b for _, b in networks.actor_layers]
+        obs_dim = networks.obs_dim
+        from_obs = torch.addmm(bias, self._obs, networks.first_weight[:, :obs_dim].t())
+        weight = networks.first_weight[:, obs_dim:]
         return torch.cat(
             [
-                self._velocity_block(o, x, weight, self._actor_weights, biases, self._actor.gelu)
-                for o, x in zip(from_obs.split(step), a.split(step), strict=True)
+                self._velocity_block(o, x, weight, self._actor_weights, biases, networks.actor_gelu)
+                for o, x in self._split(from_obs, a)
             ]
         )
 
@@ -96,53 +89,51 @@ class Blocks:
             Shape (n, N C).
         """
         if self._members is None:
-            self._members = [self._fold(j) for j in range(self._critics.num_critics)]
-        step = max(1, BLOCK_ROWS // a.shape[1])
-        members = []
-        for member in self._members:
-            blocks = zip(member.first_obs.split(step), a.split(step), strict=True)
-            members.append(
+            self._members = [self._fold(critic) for critic in self._networks.critics]
+        form = self._networks.critic_gelu
+        return torch.stack(
+            [
                 torch.cat(
                     [
-                        self._value_block(
-                            o,
-                            x,
-                            member.first_weight,
-                            member.weights,
-                            member.biases,
-                            self._critics.gelu,
-                        )
-                        for o, x in blocks
+                        self._value_block(o, x, m.first_weight, m.weights, m.biases, form)
+                        for o, x in self._split(m.first_obs, a)
                     ]
                 )
-            )
-        return torch.stack(members)
+                for m in self._members
+            ]
+        )
 
-    def _packed(self, weight: Tensor) -> Tensor:
-        return weight if self._compiled else pack(weight, BLOCK_ROWS)
+    def _split(self, from_obs: Tensor, a: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        step = max(1, BLOCK_ROWS // a.shape[1])
+        return zip(torch.split(from_obs, step), torch.split(a, step), strict=True)
 
-    def _fold(self, member: int) -> Member:
-        critics, obs_dim = self._critics, self._obs.shape[1]
-        first = critics.weights[0][member]
-        from_obs = torch.addmm(critics.biases[0][member], self._obs, first[:, :obs_dim].t())
+    def _packed(self, weights: list[Tensor]) -> list[Tensor]:
+        """The last one is too small to gain."""
+        if self._compiled:
+            return weights
+        return [*(pack(weight, BLOCK_ROWS) for weight in weights[:-1]), weights[-1]]
+
+    def _fold(self, critic: Critic) -> Member:
+        obs_dim = self._networks.obs_dim
+        first = critic.hidden[0]
+        from_obs = torch.addmm(first.bias, self._obs, first.weight[:, :obs_dim].t())
+        later = [(layer.weight, layer.bias) for layer in critic.hidden[1:]]
+        later.append((critic.head_weight, critic.head_bias))
         weights, biases = [], []
-        for k in range(1, len(critics.weights)):
-            weight = critics.weights[k][member]
-            scaled = weight * critics.scales[k - 1][member]
+        for (weight, bias), before in zip(later, critic.hidden, strict=True):
+            scaled = weight * before.scale
             scaled -= scaled.mean(dim=1, keepdim=True)
-            last = k == len(critics.weights) - 1
-            weights.append(scaled if last else self._packed(scaled))
-            shift = critics.shifts[k - 1][member, 0]
-            biases.append(torch.addmv(critics.biases[k][member, 0], weight, shift))
-        return Member(from_obs, first[:, obs_dim:], weights, biases)
+            weights.append(scaled)
+            biases.append(torch.addmv(bias, weight, before.shift))
+        return Member(from_obs, first.weight[:, obs_dim:], self._packed(weights), biases)
 
 
 def velocity_block(
     from_obs: Tensor,
     a: Tensor,
     weight: Tensor,
-    weights: list[Tensor],
-    biases: list[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
     form: str,
 ) -> Tensor:
     """An actor's layers after the observations' part of the first; (m, C, A) -> (m, C, A)."""
@@ -156,8 +147,8 @@ def value_block(
     from_obs: Tensor,
     a: Tensor,
     weight: Tensor,
-    weights: list[Tensor],
-    biases: list[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
     form: str,
 ) -> Tensor:
     """A folded critic's layers after the observations' part of the first; (m, C, A) -> (m C,)."""

@@ -2,91 +2,95 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rllib_fmq.nn.activations import gelu, gelu_tangent
-from rllib_fmq.nn.critic_ensemble import LAYER_NORM_EPS, CriticEnsemble, stacked_linear
+from rllib_fmq.nn.critic_ensemble import LAYER_NORM_EPS
+from rllib_fmq.nn.network_views import Critic, Linear
 
 
-class Tape(NamedTuple):
-    """What the backward pass needs of each hidden layer."""
+class Saved(NamedTuple):
+    """What the backward pass needs of one hidden layer."""
 
-    before: list[Tensor]
-    """Inputs of the GELUs, each (n, B, width)."""
-    active: list[Tensor]
-    """Outputs of the GELUs, which are normalised next, each (n, B, width)."""
-    mean: list[Tensor]
-    """Of the rows of ``active``, each (n, B, 1)."""
-    inverse_std: list[Tensor]
-    """Each (n, B, 1)."""
+    before: Tensor
+    """Input of the GELU, shape (B, width)."""
+    active: Tensor
+    """Its output, which is normalised next, shape (B, width)."""
+    mean: Tensor
+    """Of the rows of ``active``, shape (B, 1)."""
+    inverse_std: Tensor
+    """Shape (B, 1)."""
 
-    def rows(self, index: Tensor) -> Tape:
+    def rows(self, index: Tensor) -> Saved:
         """The same of some rows, ``index`` of shape (M,)."""
-        return Tape(*([x.index_select(1, index) for x in part] for part in self))
-
-    def members(self, count: int) -> Tape:
-        """The same of the ensemble's first members."""
-        return Tape(*([x[:count] for x in part] for part in self))
+        return Saved(*(x.index_select(0, index) for x in self))
 
 
-def values_with_tape(critics: CriticEnsemble, inputs: Tensor) -> tuple[Tensor, Tape]:
-    """Value of every member, keeping what ``action_gradient`` needs.
+Tape: TypeAlias = list[Saved]
+
+
+def critic_values(
+    critic: Critic, inputs: Tensor, gelu_form: str, linear: Linear = F.linear
+) -> tuple[Tensor, Tape]:
+    """Value of one critic, without a gradient, and what ``action_gradient`` needs.
 
     Args:
-        critics: The ensemble.
+        critic: From ``NetworkViews``.
         inputs: [s, a], shape (B, o + A).
+        gelu_form: "tanh" or "none".
+        linear: What multiplies.
     Returns:
-        Values (n, B), and the tape.
+        Values of shape (B,), and the tape.
     Source: Table 6.
     """
-    x = inputs.expand(critics.num_critics, -1, -1)
-    tape = Tape([], [], [], [])
-    for weight, bias, scale, shift in critics.hidden_layers():
-        before = stacked_linear(x, weight, bias)
-        active = gelu(before, critics.gelu)
-        normed, mean, inverse_std = torch.native_layer_norm(
-            active, active.shape[-1:], None, None, LAYER_NORM_EPS
+    x, tape = inputs, []
+    for layer in critic.hidden:
+        before = linear(x, layer.weight, layer.bias)
+        active = gelu(before, gelu_form)
+        x, mean, inverse_std = torch.native_layer_norm(
+            active, active.shape[-1:], layer.scale, layer.shift, LAYER_NORM_EPS
         )
-        for part, value in zip(tape, (before, active, mean, inverse_std), strict=True):
-            part.append(value)
-        x = torch.addcmul(shift, normed, scale)
-    return stacked_linear(x, critics.weights[-1], critics.biases[-1]).squeeze(-1), tape
+        tape.append(Saved(before, active, mean, inverse_std))
+    return linear(x, critic.head_weight, critic.head_bias).squeeze(-1), tape
 
 
-def action_gradient(critics: CriticEnsemble, tape: Tape, cotangent: Tensor, obs_dim: int) -> Tensor:
-    """Vector-Jacobian product of the ensemble with respect to the actions.
+def action_gradient(
+    critic: Critic,
+    tape: Tape,
+    cotangent: Tensor,
+    gelu_form: str,
+    linear: Linear = F.linear,
+) -> Tensor:
+    """Vector-Jacobian product of one critic with respect to the actions.
 
-        d/da sum_j c_j Q_j(s, a)
+        d/da sum_b c_b Q(s_b, a_b)
 
     Args:
-        critics: The ensemble.
-        tape: Of the rows, and of the first m members, that are wanted.
-        cotangent: c, shape (m, B).
-        obs_dim: Size of s, whose gradient is left out.
+        critic: From ``NetworkViews``.
+        tape: From ``critic_values``, of the rows that are wanted.
+        cotangent: c, shape (B,).
+        gelu_form: "tanh" or "none".
+        linear: What multiplies.
     Returns:
         Shape (B, A).
     Source: chain rule; used by Eq. 12 and Alg. 2, line 9.
     """
-    count = cotangent.shape[0]
-    flow = cotangent.unsqueeze(-1) * critics.weights[-1][:count]
-    layers = list(critics.hidden_layers())
-    for k in range(len(layers) - 1, -1, -1):
-        weight, _, scale, _ = layers[k]
-        active = tape.active[k]
+    flow = cotangent.unsqueeze(-1) * critic.head_weight
+    for layer, saved in zip(reversed(critic.hidden), reversed(tape), strict=True):
         flow, _, _ = torch.ops.aten.native_layer_norm_backward(
-            flow * scale[:count],
-            active,
-            active.shape[-1:],
-            tape.mean[k],
-            tape.inverse_std[k],
-            None,
-            None,
+            flow,
+            saved.active,
+            saved.active.shape[-1:],
+            saved.mean,
+            saved.inverse_std,
+            layer.scale,
+            layer.shift,
             (True, False, False),
         )
-        flow = gelu_tangent(tape.before[k], flow, critics.gelu)
-        kernel = weight[:count] if k else weight[:count, :, obs_dim:]
-        flow = torch.bmm(flow, kernel)
-    return flow.sum(dim=0)
+        flow = gelu_tangent(saved.before, flow, gelu_form)
+        flow = linear(flow, layer.backward_weight, None)
+    return flow

@@ -18,6 +18,7 @@ from torch import Tensor
 from rllib_fmq.flow.selection import SelectionResult, SelectorSettings, select_bound
 from rllib_fmq.nn.critic_ensemble import CriticEnsemble
 from rllib_fmq.nn.network_policy import NetworkPolicy
+from rllib_fmq.nn.network_views import NetworkViews
 from rllib_fmq.nn.objectives import UpdateContext, WindowBatch, training_losses
 from rllib_fmq.nn.velocity_field import VelocityField
 
@@ -72,6 +73,7 @@ class FlowMapModule(TorchRLModule, InferenceOnlyAPI):
         self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
         self.reference_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self._planning_generator: torch.Generator | None = None
+        self._planning_views: NetworkViews | None = None
 
     def get_non_inference_attributes(self) -> list[str]:
         """Parts that env-runners do without."""
@@ -105,8 +107,20 @@ class FlowMapModule(TorchRLModule, InferenceOnlyAPI):
             generator = self._planning_generator
         obs = obs.float()
         with torch.no_grad():
-            policy = NetworkPolicy(self.actor, self.critics, obs, self.scoring)
+            policy = NetworkPolicy(self._views(), obs, self.scoring)
             return select_bound(selector, policy, obs, self.action_size, generator)
+
+    def _views(self) -> NetworkViews:
+        # Of the parameters as they are: moved to another device they are other tensors.
+        first = self.actor.linears[0].weight
+        if self._planning_views is None or not self._planning_views.are_of(first):
+            obs_dim = self.observation_space.shape[0]
+            self._planning_views = NetworkViews(self.actor, self.critics, obs_dim, keep_packed=True)
+        return self._planning_views
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies gather their own views."""
+        return self.__dict__ | {"_planning_views": None}
 
     @torch.no_grad()
     def copy_to_reference(self) -> None:

@@ -7,12 +7,10 @@ from torch import Tensor
 
 from rllib_fmq.flow.bound_policy import GradientAt
 from rllib_fmq.flow.critic import Aggregation, aggregate
-from rllib_fmq.nn.activations import can_fuse
+from rllib_fmq.nn.activations import can_fuse, gelu
 from rllib_fmq.nn.candidate_blocks import Blocks
-from rllib_fmq.nn.critic_ensemble import CriticEnsemble
-from rllib_fmq.nn.critic_gradient import action_gradient, values_with_tape
-from rllib_fmq.nn.time_features import sinusoidal_features
-from rllib_fmq.nn.velocity_field import VelocityField
+from rllib_fmq.nn.critic_gradient import Tape, action_gradient, critic_values
+from rllib_fmq.nn.network_views import NetworkViews
 
 MANY_ROWS = 2048
 """Candidates from which packing the weights for them pays."""
@@ -29,8 +27,7 @@ class NetworkPolicy:
     Call it under ``no_grad``.
 
     Args:
-        actor: Its parameters must not change while this object is in use.
-        critics: The same.
+        networks: Their parameters must not change while this object is in use.
         obs: Shape (N, o).
         how: Aggregation of the ensemble to one score.
         compiled: Whether to run many candidates through compiled code.
@@ -38,46 +35,41 @@ class NetworkPolicy:
     """
 
     def __init__(
-        self,
-        actor: VelocityField,
-        critics: CriticEnsemble,
-        obs: Tensor,
-        how: Aggregation,
-        *,
-        compiled: bool = False,
+        self, networks: NetworkViews, obs: Tensor, how: Aggregation, *, compiled: bool = False
     ) -> None:
         self.num_obs = obs.shape[0]
-        self._actor = actor
-        self._critics = critics
+        self._networks = networks
         self._obs = obs
         self._how = how
         self._compiled = compiled
         self._blocks: Blocks | None = None
+        networks.refresh()
 
     def velocity(self, a: Tensor, r: float, t: float) -> Tensor:
         """See ``BoundPolicy``."""
-        obs_dim = self._obs.shape[1]
-        size = obs_dim + a.shape[2]
-        first = self._actor.linears[0]
-        # [F(r), F(t)], and zeros for a conditioning that is not given.
-        times = self._time_part(r, t, first.in_features - size)
-        bias = torch.addmv(first.bias, first.weight[:, size:], times)
+        networks = self._networks
+        bias = networks.time_bias(r, t)
         if self._many(a):
             return self._prepared().velocity(a, bias)
-        x = self._inputs(a) @ first.weight[:, :size].t() + bias
-        return self._actor.after_first(x).view(a.shape)
+        linear, form = networks.linear, networks.actor_gelu
+        x = linear(self._inputs(a), networks.first_weight, bias)
+        for weight, layer_bias in networks.actor_layers:
+            x = linear(gelu(x, form), weight, layer_bias)
+        return x.view(a.shape)
 
     def score(self, a: Tensor) -> Tensor:
         """See ``BoundPolicy``."""
-        many = self._many(a)
-        q = self._prepared().values(a) if many else self._critics.values(self._inputs(a))
+        if self._many(a):
+            q = self._prepared().values(a)
+        else:
+            q, _ = self._values(a)
         return aggregate(q, self._how).view(a.shape[:2])
 
     def score_for_step(self, a: Tensor) -> tuple[Tensor, GradientAt]:
         """See ``BoundPolicy``; the gradient goes back through the pass that scored."""
         num, count, _ = a.shape
-        q, tape = values_with_tape(self._critics, self._inputs(a))
-        obs_dim = self._obs.shape[1]
+        networks = self._networks
+        q, tapes = self._values(a)
 
         def gradient(index: Tensor) -> Tensor:
             rows = index + count * torch.arange(num, device=index.device).unsqueeze(1)
@@ -88,27 +80,34 @@ class NetworkPolicy:
                 cotangent = cotangent / cotangent.sum(dim=0)  # as amin's own gradient at a tie
             else:
                 cotangent = torch.full_like(kept, 1.0 / kept.shape[0])
-            out = action_gradient(self._critics, tape.rows(flat), cotangent, obs_dim)
-            return out.view(*index.shape, -1)
+            parts = [
+                action_gradient(
+                    critic,
+                    [saved.rows(flat) for saved in tape],
+                    share,
+                    networks.critic_gelu,
+                    networks.linear,
+                )
+                for critic, tape, share in zip(networks.critics, tapes, cotangent, strict=True)
+            ]
+            return torch.stack(parts).sum(dim=0).view(*index.shape, -1)
 
         return aggregate(q, self._how).view(num, count), gradient
+
+    def _values(self, a: Tensor) -> tuple[Tensor, list[Tape]]:
+        """Value of every member (n, N C), and their tapes."""
+        inputs, networks = self._inputs(a), self._networks
+        results = [
+            critic_values(critic, inputs, networks.critic_gelu, networks.linear)
+            for critic in networks.critics
+        ]
+        return torch.stack([q for q, _ in results]), [tape for _, tape in results]
 
     def _inputs(self, a: Tensor) -> Tensor:
         """[s, a] of every candidate, shape (N C, o + A)."""
         num, count, _ = a.shape
         obs = self._obs.unsqueeze(1).expand(num, count, -1)
         return torch.cat([obs, a], dim=-1).flatten(0, 1)
-
-    def _time_part(self, r: float, t: float, size: int) -> Tensor:
-        freqs = self._actor.freqs
-        times = freqs.new_tensor([[r], [t]])
-        features = sinusoidal_features(times, freqs).flatten()
-        missing = size - features.numel()
-        if missing:  # t_c = 0 has the features cos(0) = 1 and sin(0) = 0; a_c = 0
-            rest = features.new_zeros(missing)
-            rest[: freqs.numel()] = 1.0
-            features = torch.cat([features, rest])
-        return features
 
     def _many(self, a: Tensor) -> bool:
         rows = a.shape[0] * a.shape[1]
@@ -118,5 +117,5 @@ class NetworkPolicy:
 
     def _prepared(self) -> Blocks:
         if self._blocks is None:
-            self._blocks = Blocks(self._actor, self._critics, self._obs, compiled=self._compiled)
+            self._blocks = Blocks(self._networks, self._obs, compiled=self._compiled)
         return self._blocks

@@ -19,9 +19,10 @@ from rllib_fmq.flow.critic import Aggregation
 from rllib_fmq.flow.distillation import Student
 from rllib_fmq.flow.selection import SelectorSettings, select_bound
 from rllib_fmq.nn.compilation import maybe_compiled
-from rllib_fmq.nn.critic_gradient import action_gradient, values_with_tape
+from rllib_fmq.nn.critic_gradient import action_gradient, critic_values
 from rllib_fmq.nn.draws import ImitationDraws, draw_imitation, draw_interpolant
 from rllib_fmq.nn.network_policy import NetworkPolicy
+from rllib_fmq.nn.network_views import NetworkViews, critic_views
 from rllib_fmq.nn.velocity_field import VelocityField
 
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ def training_losses(
     ).actions
     metrics: dict[str, Tensor] = {}
     guided: Guided | None = None
-    chunks, weight = batch.actions, batch.valid
+    chunks = batch.actions
+    weight: Tensor | None = batch.valid
     diagonal, distillation = 1.0, s.lambda_sd
     if context.online and s.online_objective == "generate_and_select":
         settings = SelectorSettings("best_of_n", num_candidates=s.imitation_candidates)
@@ -169,7 +171,10 @@ def _select(
 ) -> flow.SelectionResult:
     with torch.no_grad():
         policy = NetworkPolicy(
-            module.actor, module.critics, obs, scoring, compiled=context.compiled
+            NetworkViews(module.actor, module.critics, obs.shape[1]),
+            obs,
+            scoring,
+            compiled=context.compiled,
         )
         return select_bound(settings, policy, obs, batch.actions.shape[1], context.generator)
 
@@ -205,11 +210,17 @@ def reference_guidance(
     """
     u_off = module.reference_actor(obs, a_r, r, torch.ones_like(r))
     a_1 = flow.reference_action(a_r, r, u_off)
-    q, tape = values_with_tape(module.critics, torch.cat([obs, a_1], dim=-1))
-    used = q[:1] if first_critic else q
-    cotangent = torch.full_like(used, 1.0 / used.shape[0])
-    gradient = action_gradient(module.critics, tape.members(used.shape[0]), cotangent, obs.shape[1])
-    return u_off, q, gradient
+    inputs = torch.cat([obs, a_1], dim=-1)
+    critics, form = critic_views(module.critics, obs.shape[1]), module.critics.gelu
+    used = 1 if first_critic else len(critics)
+    values, parts = [], []
+    for j, critic in enumerate(critics):
+        q, tape = critic_values(critic, inputs, form)
+        values.append(q)
+        if j < used:
+            parts.append(action_gradient(critic, tape, torch.full_like(q, 1.0 / used), form))
+    gradient = torch.stack(parts).sum(dim=0)
+    return u_off, torch.stack(values), gradient
 
 
 def differentiable_losses(
@@ -339,7 +350,7 @@ def imitation_losses(
             torch.cat([diagonal.t, pair.r]),
             torch.cat([diagonal.t, pair.t]),
             v,
-            None if condition is None else tuple(torch.cat([c, c]) for c in condition),
+            condition and (torch.cat([condition[0]] * 2), torch.cat([condition[1]] * 2)),
         )
         u_t, u_r = u.chunk(2)
         target = (v + (pair.t - pair.r) * du).detach()
