@@ -81,6 +81,9 @@ class FlowMapConfig(FlowMapSettings):
         tau: float = NotProvided,
         replay_capacity: int = NotProvided,
         reset_optimizer_online: bool = NotProvided,
+        compile_updates: bool | str = NotProvided,
+        learner_threads: int | None = NotProvided,
+        cuda_graphs: bool = NotProvided,
         **kwargs: Any,
     ) -> FlowMapConfig:
         """Set what is trained and how; see docs/CONFIG.md for each key.
@@ -126,6 +129,9 @@ class FlowMapConfig(FlowMapSettings):
             tau: Polyak coefficient in (0, 1].
             replay_capacity: Transitions at most, offline ones included.
             reset_optimizer_online: Clear Adam's moments at the switch.
+            compile_updates: "auto", True or False.
+            learner_threads: Of a learner on a CPU, >= 1; None: the cores that are left.
+            cuda_graphs: Replay updates as CUDA graphs.
             **kwargs: RLlib's own keys: gamma, lr, train_batch_size_per_learner, ...
         Returns:
             This config.

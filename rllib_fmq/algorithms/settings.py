@@ -91,6 +91,13 @@ class FlowMapSettings(AlgorithmConfig):
         # Whether Adam's moments start anew at the offline-online switch (D14).
         self.reset_optimizer_online = False
 
+        # Speed. Compile the update: "auto" (long runs with a compiler at hand) | True | False.
+        self.compile_updates: bool | str = "auto"
+        # Threads of a learner on a CPU; None: the cores that the run's other processes leave.
+        self.learner_threads: int | None = None
+        # Replay each update as a recorded CUDA graph.
+        self.cuda_graphs = False
+
         # Data: path of a dataset, "auto", or None; where "auto" looks first; and which of a
         # RoboMimic file's masks to use.
         self.dataset: str | None = AUTO

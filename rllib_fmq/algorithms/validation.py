@@ -32,6 +32,8 @@ CHOICES = {
     "scoring": ("min", "mean"),
     "qgbs_completion": ("jump", "euler"),
     "gelu": ("tanh", "none"),
+    "compile_updates": ("auto", True, False),
+    "cuda_graphs": (True, False),
 }
 WHOLE_AT_LEAST = {
     "diagonal_warmup_updates": 0,
@@ -79,6 +81,7 @@ def validate_config(config: FlowMapConfig) -> None:
     _check_phases(config)
     _check_method(config)
     _check_rllib_settings(config)
+    _check_cuda_graphs(config)
     check_environment(config)
     callbacks = config.callbacks_class
     given = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
@@ -108,15 +111,17 @@ def _check_numbers(config: FlowMapConfig) -> None:
         value = getattr(config, key)
         if value not in allowed:
             raise ValueError(
-                f"{key}={value!r}: choose one of {allowed}.{suggest(str(value), allowed)}"
+                f"{key}={value!r}: choose one of {allowed}."
+                f"{suggest(str(value), filter(lambda x: isinstance(x, str), allowed))}"
             )
     for key, smallest in WHOLE_AT_LEAST.items():
         value = getattr(config, key)
         if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
             raise ValueError(f"{key}={value!r}: must be a whole number >= {smallest}.")
-    for key in ("target_num_candidates", "collection_num_candidates"):
+    for key in ("target_num_candidates", "collection_num_candidates", "learner_threads"):
         value = getattr(config, key)
-        if value is not None and (not isinstance(value, int) or value < 1):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if value is not None and (not whole or value < 1):
             raise ValueError(f"{key}={value!r}: must be a whole number >= 1, or None.")
     for key, least in NUMBER_AT_LEAST.items():
         if not _is_finite(value := getattr(config, key)) or value < least:
@@ -239,6 +244,32 @@ def _check_rllib_settings(config: FlowMapConfig) -> None:
         raise ValueError(
             f"evaluation_seed={config.evaluation_seed}: its {config.evaluation_duration} episodes "
             f"reach the seeds of final evaluations, which begin at {FINAL_EVALUATION_SEED}."
+        )
+
+
+def _check_cuda_graphs(config: FlowMapConfig) -> None:
+    if not config.cuda_graphs:
+        return
+    if not config.num_gpus_per_learner:
+        raise ValueError(
+            "cuda_graphs=True needs a learner on a GPU: set .learners(num_gpus_per_learner=1), or "
+            "leave it off."
+        )
+    if config.num_learners > 1:
+        raise ValueError(
+            f"cuda_graphs=True with num_learners={config.num_learners}: communication between "
+            "learners is not recorded here. Use one learner, or leave it off."
+        )
+    # Each of these looks at numbers on the device, or logs, in every update.
+    looking = {
+        "torch_skip_nan_gradients=False": not config.torch_skip_nan_gradients,
+        "grad_clip_by='norm'": bool(config.grad_clip) and config.grad_clip_by == "norm",
+        "log_gradients=True": config.log_gradients,
+    }
+    for setting in (name for name, on in looking.items() if on):
+        raise ValueError(
+            f"cuda_graphs=True with {setting}: a recorded update cannot look at single gradients. "
+            "Leave one of them off."
         )
 
 

@@ -257,5 +257,10 @@ def _notes(request: TrainRequest, options: TrainOptions) -> None:
             typer.echo(
                 f"note: {' and '.join(given)} set FMQ's trust region; {request.algorithm} has none"
             )
+        from rllib_fmq.learner.compiling import COMPILING, will_compile
+
+        device = "cuda" if request.config.num_gpus_per_learner else "cpu"
+        if will_compile(request.config, device):
+            typer.echo(f"note: {COMPILING}")
     elif not request.stop:
         typer.echo("note: without --stop this runs until you press Ctrl-C")

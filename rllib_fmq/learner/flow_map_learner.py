@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Collection, Sequence
@@ -11,15 +12,20 @@ import numpy as np
 import ray
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from torch import Tensor
 
 from rllib_fmq import flow
+from rllib_fmq.learner.capture import CapturedUpdate, CudaGraphs
+from rllib_fmq.learner.compiling import COMPILING, will_compile
 from rllib_fmq.learner.initial_checkpoint import InitialState
+from rllib_fmq.learner.lean_torch_learner import LeanTorchLearner
 from rllib_fmq.learner.loading import load_replay
+from rllib_fmq.learner.memory import keep_freed_memory
+from rllib_fmq.learner.metric_sums import MetricSums
+from rllib_fmq.learner.threads import choose_threads
 from rllib_fmq.nn.flow_map_module import CONTEXT, LOSSES, METRICS, WINDOWS, FlowMapModule
-from rllib_fmq.nn.objectives import LossSettings, UpdateContext
+from rllib_fmq.nn.objectives import LossSettings, UpdateContext, WindowBatch
 
 LEARNER_STATE = "flow_map_learner"
 RANK_STRIDE = 1_000_003
@@ -27,8 +33,10 @@ RANK_STRIDE = 1_000_003
 UPDATE_STRIDE = 1_000_000_007
 """Between the seeds of a run resumed at two successive updates."""
 
+logger = logging.getLogger(__name__)
 
-class FlowMapLearner(TorchLearner):
+
+class FlowMapLearner(LeanTorchLearner):
     """Trains actor and critics on windows from its replay.
 
     Offline no data crosses a process: each learner reads the dataset itself, from its name
@@ -44,13 +52,25 @@ class FlowMapLearner(TorchLearner):
         self.settings: LossSettings = config.loss_settings()
         self.num_updates = 0
         self.online = False
+        self._said_compiling = False
         self.restore_error = ""
         """What went wrong in the last ``restore_from_path``; empty if nothing did."""
         self.jumps_trained = config.lambda_sd > 0
         """Whether self-distillation ever trained u_{r,t} off the diagonal."""
+        self.compiled = will_compile(config, self._device.type)
+        """Whether updates run as compiled code."""
         self.generator = torch.Generator(self._device)
         self._seed_generator()
+        on_cpu = self._device.type == "cpu"
+        threads = choose_threads(config)
+        if on_cpu and threads is not None:
+            torch.set_num_threads(threads)
+        self._captured: CapturedUpdate | None = None
+        if self._captures:
+            self._captured = CapturedUpdate(CudaGraphs(self.generator), self._run_update)
         self._load_replay()
+        if on_cpu:  # after the dataset: what is large and stays should be mapped
+            keep_freed_memory()
 
     def _load_replay(self) -> None:
         module = self.flow_module
@@ -67,13 +87,17 @@ class FlowMapLearner(TorchLearner):
         module: FlowMapModule = self.module[DEFAULT_MODULE_ID].unwrapped()
         return module
 
+    @property
+    def _captures(self) -> bool:
+        return bool(self.config.cuda_graphs) and self._device.type == "cuda"
+
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """One Adam over actor and critics."""
         module = self._module[module_id]
         params = [p for p in self.get_parameters(module) if p.requires_grad]
         self.register_optimizer(
             module_id=module_id,
-            optimizer=torch.optim.Adam(params, fused=True),
+            optimizer=torch.optim.Adam(params, fused=True, capturable=self._captures),
             params=params,
             lr_or_lr_schedule=config.lr,
         )
@@ -94,6 +118,7 @@ class FlowMapLearner(TorchLearner):
             for optimizer in self._named_optimizers.values():
                 optimizer.state.clear()
         self.online = True
+        self._forget_captured()
 
     def start_from(self, initial: InitialState) -> None:
         """Take over another run's networks, optimiser moments and update count.
@@ -141,21 +166,17 @@ class FlowMapLearner(TorchLearner):
         self.before_gradient_based_update(timesteps=timesteps or {})
         for item in fragments:
             self.store(ray.get(item) if isinstance(item, ray.ObjectRef) else item)
-        sums: dict[str, Tensor] = {}
-        counts: dict[str, int] = {}
+        if num_updates and self.compiled and not self._said_compiling:
+            self._said_compiling = True
+            logger.info(COMPILING)
+        sums = MetricSums()
         for _ in range(num_updates):
-            fwd_out, _, _ = self._update({DEFAULT_MODULE_ID: self._next_batch()})
+            sums.add(self._next_update())
             self.num_updates += 1
-            self.flow_module.update_target_critics(self.config.tau)
-            out = fwd_out[DEFAULT_MODULE_ID]
-            for name, value in (out[LOSSES] | out[METRICS]).items():
-                value = value.detach()
-                sums[name] = sums[name] + value if name in sums else value
-                counts[name] = counts.get(name, 0) + 1
         # Without this, env-runners take the weights for the ones they have.
         self._weights_seq_no += 1
         if num_updates:
-            self._log_means(sums, counts)
+            self._log_means(sums.means())
         self.after_gradient_based_update(timesteps=timesteps or {})
         reduced: dict[str, Any] = self.metrics.reduce()
         return reduced
@@ -183,28 +204,67 @@ class FlowMapLearner(TorchLearner):
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
     ) -> Tensor:
         """Sum of the loss terms that ``forward_train`` computed."""
-        total: Tensor = torch.stack(list(fwd_out[LOSSES].values())).sum()
+        first, *others = fwd_out[LOSSES].values()
+        total: Tensor = sum(others, start=first)
         return total
 
-    def _next_batch(self) -> dict[str, Any]:
-        config = self.config
-        factor = flow.interval_factor(
-            self.num_updates, config.diagonal_warmup_updates, config.interval_anneal_end
+    def _next_update(self) -> dict[str, Tensor]:
+        windows = self.replay.sample(
+            self.config.train_batch_size_per_learner, self.config.horizon_length, self.generator
         )
-        return {
-            WINDOWS: self.replay.sample(
-                config.train_batch_size_per_learner, config.horizon_length, self.generator
-            ),
-            CONTEXT: UpdateContext(
-                settings=self.settings,
-                online=self.online,
-                interval_factor=factor,
-                condition=config.conditioning_axis
-                and self.num_updates >= config.conditioning_start,
-                generator=self.generator,
-                global_mean=self._global_mean,
-            ),
-        }
+        self._context = self._next_context()
+        constants = self._constants(self._context)
+        if self._captured is None or constants is None:
+            return self._run_update(windows)
+        return self._captured(windows, constants)
+
+    def _run_update(self, windows: WindowBatch) -> dict[str, Tensor]:
+        """One update with ``_context``; of the host, nothing but that may decide what is done."""
+        batch = {DEFAULT_MODULE_ID: {WINDOWS: windows, CONTEXT: self._context}}
+        fwd_out, _, _ = self._update(batch)
+        self.flow_module.update_target_critics(self.config.tau)
+        out = fwd_out[DEFAULT_MODULE_ID]
+        values: dict[str, Tensor] = out[LOSSES] | out[METRICS]
+        return values
+
+    def _next_context(self) -> UpdateContext:
+        config = self.config
+        return UpdateContext(
+            settings=self.settings,
+            online=self.online,
+            interval_factor=self._interval_factor(),
+            condition=config.conditioning_axis and self.num_updates >= config.conditioning_start,
+            generator=self.generator,
+            global_mean=self._global_mean,
+            compiled=self.compiled,
+        )
+
+    def _interval_factor(self) -> float:
+        return flow.interval_factor(
+            self.num_updates, self.config.diagonal_warmup_updates, self.config.interval_anneal_end
+        )
+
+    def _constants(self, context: UpdateContext) -> tuple[Any, ...] | None:
+        """What a recorded update takes as given; None while that changes with every update."""
+        s, factor = context.settings, context.interval_factor
+        guided = context.online and s.online_objective == "q_guidance"
+        if (s.online_distillation_weight if guided else s.lambda_sd) == 0.0:
+            factor = 0.0
+        if 0.0 < factor < 1.0:
+            return None
+        rates = [group["lr"] for o in self._named_optimizers.values() for group in o.param_groups]
+        return (context.online, context.condition, factor, *rates)
+
+    def _forget_captured(self) -> None:
+        if self._captured is not None:
+            self._captured.forget()
+
+    def _set_optimizer_state(self, state: dict[str, Any]) -> None:
+        super()._set_optimizer_state(state)
+        for optimizer in self._named_optimizers.values():
+            for group in optimizer.param_groups:  # the checkpoint's, of another device perhaps
+                group["capturable"] = self._captures
+        self._forget_captured()
 
     def _global_mean(self, value: Tensor) -> Tensor:
         if not self.distributed:
@@ -213,10 +273,7 @@ class FlowMapLearner(TorchLearner):
         torch.distributed.all_reduce(value)
         return value / torch.distributed.get_world_size()
 
-    def _log_means(self, sums: dict[str, Tensor], counts: dict[str, int]) -> None:
-        # One transfer from the device for the whole call.
-        totals = torch.stack(list(sums.values())).tolist()
-        means = {name: total / counts[name] for name, total in zip(sums, totals, strict=True)}
+    def _log_means(self, means: dict[str, float]) -> None:
         bad = [name for name, value in means.items() if not math.isfinite(value)]
         if bad:
             raise FloatingPointError(
@@ -224,9 +281,7 @@ class FlowMapLearner(TorchLearner):
                 "lr, or look for extreme rewards or observations in the data "
                 "(rllib data info FILE)."
             )
-        means["interval_factor"] = flow.interval_factor(
-            self.num_updates, self.config.diagonal_warmup_updates, self.config.interval_anneal_end
-        )
+        means["interval_factor"] = self._interval_factor()
         self.metrics.log_dict(means, key=DEFAULT_MODULE_ID, window=1)
         # The newest, not the mean over an iteration's calls.
         self.metrics.log_value(

@@ -11,8 +11,8 @@ import torch
 
 from rllib_fmq.data.loading import check_fits, load_dataset, scale_actions
 from rllib_fmq.data.table import TransitionTable
+from rllib_fmq.learner.mapped_rows import MappedRows
 from rllib_fmq.learner.replay import ReplayTable
-from rllib_fmq.learner.storage import MappedRows
 
 NO_DATASET = "none"
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rllib_fmq.data.chunks import row_chunks
-from rllib_fmq.learner.storage import NO_ROW, MappedRows, RingRows, Scale, unscaled
+from rllib_fmq.learner.mapped_rows import MappedRows, Scale, unscaled
+from rllib_fmq.learner.ring_rows import NO_ROW, RingRows
 from rllib_fmq.nn.objectives import WindowBatch
 
 

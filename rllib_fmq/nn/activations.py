@@ -33,10 +33,15 @@ def gelu(x: Tensor, form: str = "tanh") -> Tensor:
     """
     if form == "tanh" and torch.compiler.is_compiling():
         z = _SCALE * (x + _CUBIC * x * x * x)
-        if x.dtype == torch.float32 and x.device.type == "cpu" and not _differentiates(x):
+        if x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_grad_enabled():
             return 0.5 * x * (1.0 + _rational_tanh(0.5 * z))
         return x * torch.sigmoid(z)
-    if form == "tanh" and x.numel() >= _MANY and x.device.type == "cpu" and not _differentiates(x):
+    if (
+        form == "tanh"
+        and x.numel() >= _MANY
+        and x.device.type == "cpu"
+        and not torch.is_grad_enabled()
+    ):
         gate = x * x
         gate.mul_(_SCALE * _CUBIC).add_(_SCALE).mul_(x).sigmoid_()
         return gate.mul_(x)
@@ -67,10 +72,6 @@ def _rational_tanh(z: Tensor) -> Tensor:
     for coefficient in _TANH_Q[1:]:
         bottom = bottom * square + coefficient
     return z * top / bottom
-
-
-def _differentiates(x: Tensor) -> bool:
-    return torch.is_grad_enabled() and x.requires_grad
 
 
 def gelu_tangent(x: Tensor, tangent: Tensor, form: str = "tanh") -> Tensor:

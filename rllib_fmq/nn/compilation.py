@@ -14,6 +14,12 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+_OPTIONS: dict[str, Any] = {"cpp.enable_floating_point_contract_flag": "fast"}
+"""Fused multiply-adds in CPU kernels: activations are long polynomials."""
+
+MOST_VARIANTS = 64
+"""Of one function; torch's own limit is 8."""
+
 _failed = False
 
 
@@ -32,8 +38,19 @@ def maybe_compiled(function: Callable[P, T], compiled: bool) -> Callable[P, T]:
 
 
 @functools.cache
+def _compile_errors() -> tuple[type[Exception], ...]:
+    errors = torch._dynamo.exc
+    # Of its own kind: one variant more than a function may have.
+    too_many = getattr(errors, "FailOnRecompileLimitHit", errors.TorchDynamoException)
+    return errors.TorchDynamoException, too_many
+
+
+@functools.cache
 def _compiled(function: Callable[P, T]) -> Callable[P, T]:
-    fast: Callable[P, T] = torch.compile(function, fullgraph=True, dynamic=False)
+    config = torch._dynamo.config
+    # Each phase, batch size and selector is a variant; several runs may share a process.
+    config.recompile_limit = max(config.recompile_limit, MOST_VARIANTS)
+    fast: Callable[P, T] = torch.compile(function, fullgraph=True, dynamic=False, options=_OPTIONS)
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -42,7 +59,7 @@ def _compiled(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
         try:
             return fast(*args, **kwargs)
-        except torch._dynamo.exc.TorchDynamoException as error:
+        except _compile_errors() as error:
             _failed = True
             _explain(error)
             return function(*args, **kwargs)

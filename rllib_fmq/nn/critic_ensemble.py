@@ -121,8 +121,9 @@ class _StackedLinear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         for_x, for_weight, for_bias = ctx.needs_input_grad
+        kind = grad.dtype  # another than the inputs' where forward ran under autocast
         return (
-            torch.bmm(grad, weight) if for_x else None,
-            torch.bmm(grad.mT, x) if for_weight else None,
-            grad.sum(dim=1, keepdim=True) if for_bias else None,
+            torch.bmm(grad, weight.to(kind)).to(x.dtype) if for_x else None,
+            torch.bmm(grad.mT, x.to(kind)).to(weight.dtype) if for_weight else None,
+            grad.sum(dim=1, keepdim=True).to(weight.dtype) if for_bias else None,
         )

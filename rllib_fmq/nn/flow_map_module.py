@@ -111,12 +111,12 @@ class FlowMapModule(TorchRLModule, InferenceOnlyAPI):
             return select_bound(selector, policy, obs, self.action_size, generator)
 
     def _views(self) -> NetworkViews:
-        # Of the parameters as they are: moved to another device they are other tensors.
-        first = self.actor.linears[0].weight
-        if self._planning_views is None or not self._planning_views.are_of(first):
+        views = self._planning_views
+        if views is None or not views.are_of(self.actor, self.critics):
             obs_dim = self.observation_space.shape[0]
-            self._planning_views = NetworkViews(self.actor, self.critics, obs_dim, keep_packed=True)
-        return self._planning_views
+            views = NetworkViews(self.actor, self.critics, obs_dim, keep_packed=True)
+            self._planning_views = views
+        return views
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies gather their own views."""
@@ -155,7 +155,14 @@ class FlowMapModule(TorchRLModule, InferenceOnlyAPI):
             PLANNING_SECONDS: time.perf_counter() - start,
         }
 
+    def train(self, mode: bool = True) -> FlowMapModule:
+        """As torch's, which would walk through all layers in every update for nothing."""
+        if mode != self.training:
+            super().train(mode)
+        return self
+
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        self._planning_views = None  # an optimiser's step follows
         windows: WindowBatch = batch[WINDOWS]
         context: UpdateContext = batch[CONTEXT]
         losses, metrics = training_losses(self, windows, context)

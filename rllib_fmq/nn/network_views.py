@@ -11,7 +11,6 @@ from torch import Tensor
 
 from rllib_fmq.nn.critic_ensemble import CriticEnsemble
 from rllib_fmq.nn.packed_weights import PackedWeights
-from rllib_fmq.nn.time_features import sinusoidal_features
 from rllib_fmq.nn.velocity_field import VelocityField
 
 Linear: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -71,6 +70,7 @@ class NetworkViews:
         first, *linears = actor.linears
         size = obs_dim + linears[-1].out_features
         self.obs_dim = obs_dim
+        self._memory = _memory_of(actor, critics)
         self.first_bias = first.bias
         self.first_weight = first.weight[:, :size]
         """Of [s, a], shape (width, o + A)."""
@@ -85,9 +85,9 @@ class NetworkViews:
             self._packed = PackedWeights([*actor.parameters(), *critics.parameters()])
             self.linear = self._packed.linear
 
-    def are_of(self, first_weight: Tensor) -> bool:
-        """Whether these are views of the network whose first weight is given."""
-        return self.first_weight.data_ptr() == first_weight.data_ptr()
+    def are_of(self, actor: VelocityField, critics: CriticEnsemble) -> bool:
+        """Whether these are still views of the networks' memory, which moving them replaces."""
+        return self._memory == _memory_of(actor, critics)
 
     def refresh(self) -> None:
         """Forget what was derived from parameters that were written to since."""
@@ -108,7 +108,10 @@ class NetworkViews:
         bias = self._biases.get((r, t))
         if bias is None:
             freqs = self._freqs
-            features = sinusoidal_features(freqs.new_tensor([[r], [t]]), freqs).flatten()
+            # Numbers, not a tensor of them, which would have to be copied to the device.
+            features = torch.cat(
+                [(freqs * r).cos(), (freqs * r).sin(), (freqs * t).cos(), (freqs * t).sin()]
+            )
             missing = self._time_weight.shape[1] - features.numel()
             if missing:  # t_c = 0 has the features cos(0) = 1 and sin(0) = 0; a_c = 0
                 rest = features.new_zeros(missing)
@@ -117,6 +120,11 @@ class NetworkViews:
             bias = torch.addmv(self.first_bias, self._time_weight, features)
             self._biases[r, t] = bias
         return bias
+
+
+def _memory_of(actor: VelocityField, critics: CriticEnsemble) -> list[int]:
+    first = actor.linears[0].weight
+    return [first.data_ptr(), *(weight.data_ptr() for weight in critics.weights)]
 
 
 def critic_views(critics: CriticEnsemble, obs_dim: int) -> list[Critic]:

@@ -11,6 +11,8 @@ _HAS_MKL = (
     and hasattr(torch.ops.mkl, "_mkl_reorder_linear_weight")
     and torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
 )
+MOST_ROW_COUNTS = 4
+"""Numbers of rows that are packed for: each takes the memory of the weights once more."""
 
 
 class PackedWeights:
@@ -33,19 +35,24 @@ class PackedWeights:
         self._versions: list[int] = []
         self._seen: set[tuple[int, int]] = set()
         self._packed: dict[tuple[int, int], Tensor] = {}
+        self._row_counts: set[int] = set()
 
     def refresh(self) -> bool:
-        """Forget what was packed if any parameter was written to since.
+        """Forget what was packed if any parameter was, or may have been, written to since.
+
+        Fused optimisers write without a trace, so parameters with a gradient count as written to.
 
         Returns:
             Whether one was.
         """
         versions = [p._version for p in self._parameters]
-        if versions == self._versions:
+        trained = any(p.grad is not None for p in self._parameters)
+        if versions == self._versions and not trained:
             return False
         self._versions = versions
         self._seen.clear()
         self._packed.clear()
+        self._row_counts.clear()
         return True
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -64,10 +71,16 @@ class PackedWeights:
         key = (id(weight), rows)
         packed = self._packed.get(key)
         if packed is None:
-            if not self._serves or key not in self._seen:
+            if not self._serves or key not in self._seen or not self._may_pack(rows):
                 self._seen.add(key)
                 return F.linear(x, weight, bias)
             packed = torch.ops.mkl._mkl_reorder_linear_weight(weight.contiguous(), rows)
             self._packed[key] = packed
         out: Tensor = torch.ops.mkl._mkl_linear(x, packed, weight, bias, rows)
         return out
+
+    def _may_pack(self, rows: int) -> bool:
+        if rows not in self._row_counts and len(self._row_counts) == MOST_ROW_COUNTS:
+            return False
+        self._row_counts.add(rows)
+        return True

@@ -13,6 +13,7 @@ from rllib_fmq import FMQConfig, MVPConfig, QCConfig, QGBSConfig
 from rllib_fmq.rollout.callbacks import SuccessCallback
 
 CUBE = "cube-single-play-singletask-task2-v0"
+GRAPHS = {"cuda_graphs": True, "num_gpus_per_learner": 1}
 
 
 def valid(config: Any = None) -> Any:
@@ -97,6 +98,17 @@ def test_each_use_picks_its_own_selector() -> None:
         ({"env": "cube-singel-play-singletask-task2-v0"}, "Did you mean"),
         ({"env": None}, "no environment"),
         ({"utd_ratio": 0}, "utd_ratio=0"),
+        ({"compile_updates": "always"}, "compile_updates='always': choose one of"),
+        ({"compile_updates": None}, "compile_updates=None"),
+        ({"learner_threads": 0}, "learner_threads=0"),
+        ({"learner_threads": 1.5}, "learner_threads=1.5"),
+        ({"learner_threads": True}, "learner_threads=True"),
+        ({"cuda_graphs": "yes"}, "cuda_graphs='yes'"),
+        ({"cuda_graphs": True}, "set .learners(num_gpus_per_learner=1)"),
+        (GRAPHS | {"num_learners": 2}, "num_learners=2"),
+        (GRAPHS | {"torch_skip_nan_gradients": False}, "torch_skip_nan_gradients=False"),
+        (GRAPHS | {"grad_clip": 1.0, "grad_clip_by": "norm"}, "grad_clip_by='norm'"),
+        (GRAPHS | {"log_gradients": True}, "log_gradients=True"),
     ],
 )  # fmt: skip
 def test_mistakes_are_refused(change: dict[str, Any], message: str) -> None:
@@ -106,6 +118,18 @@ def test_mistakes_are_refused(change: dict[str, Any], message: str) -> None:
         config.validate()
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_keys_of_speed_are_accepted() -> None:
+    for change in (
+        {"compile_updates": True, "learner_threads": 4},
+        {"compile_updates": False},
+        GRAPHS | {"num_learners": 1, "grad_clip": 1.0, "grad_clip_by": "global_norm"},
+    ):
+        config = valid().training(**{k: v for k, v in change.items() if "num_" not in k})
+        config.update_from_dict(change)
+        config.validate()
+        assert all(getattr(config, key) == value for key, value in change.items())
 
 
 def test_misspelt_argument_of_training_is_refused() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from rllib_fmq.data import TransitionTable
+from rllib_fmq.learner.mapped_rows import MappedRows
 from rllib_fmq.learner.replay import ReplayTable
-from rllib_fmq.learner.storage import MappedRows
 from rllib_fmq.nn.objectives import WindowBatch
 
 OBS_DIM, ACTION_DIM = 3, 2

@@ -13,7 +13,7 @@ import torch
 from rllib_fmq.data import TransitionTable, load_dataset
 from rllib_fmq.data.formats.columns import load_columns, write_columns
 from rllib_fmq.learner import FlowMapLearner, ReplayTable
-from rllib_fmq.learner.storage import MappedRows
+from rllib_fmq.learner.mapped_rows import MappedRows
 
 from .conftest import WALK, LearnerFactory
 from .replay_oracle import generator

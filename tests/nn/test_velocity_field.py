@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from unittest.mock import patch
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import jvp
 
 from rllib_fmq.flow import eulerian_loss
 from rllib_fmq.nn.velocity_field import VelocityField
+from tests.nn.straightforward import shake_
 
 OBS_DIM, SIZE, COUNT = 5, 6, 9
 
@@ -112,3 +115,49 @@ def test_the_eulerian_loss_trains_every_parameter(inputs):
     loss = eulerian_loss(lambda a, r_, t_: field(obs, a, r_, t_), noise, actions, r, t)
     loss.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in field.parameters())
+
+
+# --- The derivative beside the forward pass ------------------------------------------------
+
+
+@pytest.mark.parametrize("gelu", ["tanh", "none"])
+@pytest.mark.parametrize("conditioning", [False, True])
+@pytest.mark.parametrize("hidden", [(16,), (16, 24), (8, 8, 8, 8)])
+@pytest.mark.parametrize("rows", [1, 4, COUNT])
+@pytest.mark.parametrize("compiles", [False, True])
+def test_with_tangent(inputs, gelu, conditioning, hidden, rows, compiles):
+    """u is the forward pass's, with its gradients; du is what forward-mode autograd gives."""
+    field = make(gelu=gelu, conditioning=conditioning, hidden_sizes=hidden)
+    shake_(field, torch.Generator().manual_seed(1))
+    obs, a_r, r, t = inputs
+    velocity = torch.flip(a_r, [1])[-rows:]
+    condition = (torch.flip(t, [0]), torch.tanh(a_r.flip(0)))
+    for given in (None, condition) if conditioning else (None,):
+        last = None if given is None else tuple(part[-rows:] for part in given)
+        expected_u, expected_du = jvp(
+            lambda r_, a_, last=last: field(obs[-rows:], a_, r_, t[-rows:], last),
+            (r[-rows:], a_r[-rows:]),
+            (torch.ones_like(r[-rows:]), velocity),
+        )
+        with patch.object(torch.compiler, "is_compiling", lambda: compiles):
+            u, du = field.with_tangent(obs, a_r, r, t, velocity, given)
+        torch.testing.assert_close(du, expected_du.detach(), rtol=1e-10, atol=1e-12)
+        assert not du.requires_grad
+        forward = field(obs, a_r, r, t, given)
+        torch.testing.assert_close(u, forward, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(u[-rows:], expected_u, rtol=1e-10, atol=1e-12)
+        parameters = list(field.parameters())
+        found = torch.autograd.grad(u.square().sum(), parameters)
+        expected = torch.autograd.grad(forward.square().sum(), parameters)
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_the_tangent_depends_on_start_time_and_action_only(inputs):
+    """A central difference along (1, 0, v), so that no forward mode judges another."""
+    field = make()
+    obs, a_r, r, t = inputs
+    v, h = a_r.flip(1), 1e-5
+    _, du = field.with_tangent(obs, a_r, r, t, v)
+    with torch.no_grad():
+        after, before = (field(obs, a_r + s * v, r + s, t) for s in (h, -h))
+    torch.testing.assert_close(du, (after - before) / (2.0 * h), rtol=1e-6, atol=1e-8)
