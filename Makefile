@@ -1,6 +1,7 @@
-# `make demo` and `make test` set up everything they need by themselves, in .venv, once.
+# `make demo`, `make test` and `make bench` set up everything they need by themselves, in .venv, once.
 PYTHON ?= python3
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 # Files of tests that run at a time; 1 uses least memory.
 PYTEST_WORKERS ?= 2
 
@@ -10,10 +11,12 @@ LOCK := requirements/lock.txt
 STAMP := $(VENV)/.set-up
 # What only the tests need: robosuite, whose dependency evdev is compiled here, and more.
 TEST_STAMP := $(VENV)/.set-up-tests
+# What only the speed suite needs: JAX, for the independent baseline.
+BENCH_STAMP := $(VENV)/.set-up-bench
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c $(LOCK)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint format clean
+.PHONY: help demo test bench setup lint format clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +26,9 @@ demo: $(STAMP)  ## Data, offline and online training, evaluation, plot and video
 
 test: $(TEST_STAMP)  ## The full test suite, linters included (PYTEST_ARGS="-m 'not slow'" for the quick part)
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+bench: $(BENCH_STAMP)  ## Speed against PyTorch, JAX and the machine's limit, about 25 minutes (BENCH_ARGS=--quick)
+	$(BIN)/python -m benchmarks.speed $(BENCH_ARGS)
 
 setup: $(TEST_STAMP)  ## Only make .venv and install everything that the tests need into it
 
@@ -57,4 +63,9 @@ $(TEST_STAMP): $(STAMP)
 	@echo "Setting up $(VENV): simulators and formats that only tests need all of"
 	@$(PIP) -e ".[robomimic,minari]"
 	@$(PIP) --no-deps robomimic
+	@touch $@
+
+$(BENCH_STAMP): $(STAMP)
+	@echo "Setting up $(VENV): the JAX baseline of the speed suite"
+	@$(PIP) -e ".[bench]"
 	@touch $@

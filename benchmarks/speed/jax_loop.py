@@ -3,7 +3,7 @@
 Written as a JAX user would: Flax modules, a vmapped critic ensemble, ``jax.jvp`` for the Eulerian
 loss, one ``value_and_grad`` of the sum of the losses, optax's Adam, donated buffers, threefry noise
 (on a CPU quicker than "rbg"). Before this module is imported, pin the process to a core and set
-``XLA_FLAGS`` to the value of ``problem.XLA_FLAGS``.
+``XLA_FLAGS`` to the value of ``process.XLA_FLAGS``.
 """
 
 from __future__ import annotations

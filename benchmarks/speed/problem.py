@@ -30,13 +30,27 @@ class Sizes:
 
 CUBE_DOUBLE = Sizes(obs_dim=37, action_dim=5)
 ANTMAZE_GIANT = Sizes(obs_dim=29, action_dim=8)
+TASKS = {"cube-double": CUBE_DOUBLE, "antmaze-giant": ANTMAZE_GIANT}
+QUICK = Sizes(obs_dim=5, action_dim=2, batch_size=32, hidden=(32, 32, 32))
+"""For a look at whether everything runs; its figures mean nothing."""
+
+UPDATES: dict[str, tuple[Method, bool, int]] = {
+    "FMQ-offline-1": ("FMQ", False, 1),
+    "FMQ-offline-32": ("FMQ", False, 32),
+    "FMQ-online-1": ("FMQ", True, 1),
+    "FMQ-online-32": ("FMQ", True, 32),
+    "MVP-online-1": ("MVP", True, 1),
+    "MVP-online-32": ("MVP", True, 32),
+    "QC-1": ("QC", False, 1),
+    "QC-32": ("QC", False, 32),
+}
+"""Method, phase, candidates of the critic target. MVP offline is FMQ offline."""
+SELECTORS = ("sample", "best_of_n", "qgbs", "euler")
 
 NUM_CANDIDATES = 32
 """Candidates of best-of-N: of MVP's imitation target, and of acting."""
 EULER_STEPS = 10
 """Steps of QC's integrator."""
-XLA_FLAGS = "--xla_cpu_multi_thread_eigen=false --xla_cpu_prefer_vector_width=512"
-"""For the JAX baseline: one thread, and (5 to 8 % quicker where there is AVX-512) full vectors."""
 
 
 def random_batch(sizes: Sizes, seed: int = 0) -> dict[str, np.ndarray]:

@@ -96,6 +96,7 @@ def interleave(
     warmup: int = 1,
     budget_seconds: float = float("inf"),
     *,
+    shortest: float = SHORTEST,
     seed: int = 0,
     progress: Callable[[str], None] = print,
 ) -> Timings:
@@ -108,6 +109,8 @@ def interleave(
             calibration adds at least one more.
         budget_seconds: No new round starts that would end later than this, reckoned from the
             last round's length; there is always one. Warm-up counts.
+        shortest: Seconds that a timed stretch takes at least. Within a stretch a cell finds the
+            caches as it left them, which is what a training loop does.
         seed: Of the orders.
         progress: Takes one line at a time.
     Returns:
@@ -122,7 +125,7 @@ def interleave(
     for name, cell in cells.items():
         for _ in range(warmup):
             cell()
-        timings.repeats[name] = calibrate(cell)
+        timings.repeats[name] = calibrate(cell, shortest)
         progress(f"warm: {name} ({time.perf_counter() - begin:.0f} s)")
     order, names = np.random.default_rng(seed), list(cells)
     for number in range(1, rounds + 1):
