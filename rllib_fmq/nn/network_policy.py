@@ -80,17 +80,16 @@ class NetworkPolicy:
                 cotangent = cotangent / cotangent.sum(dim=0)  # as amin's own gradient at a tie
             else:
                 cotangent = torch.full_like(kept, 1.0 / kept.shape[0])
-            parts = [
-                action_gradient(
-                    critic,
-                    [saved.rows(flat) for saved in tape],
-                    share,
-                    networks.critic_gelu,
-                    networks.linear,
+            out = a.new_zeros(flat.shape[0], a.shape[2])
+            for critic, tape, share in zip(networks.critics, tapes, cotangent, strict=True):
+                # Of the smallest critic alone, mostly; elsewhere than on a CPU asking would wait.
+                if share.device.type == "cpu" and not share.any():
+                    continue
+                kept_tape = [saved.rows(flat) for saved in tape]
+                out += action_gradient(
+                    critic, kept_tape, share, networks.critic_gelu, networks.linear
                 )
-                for critic, tape, share in zip(networks.critics, tapes, cotangent, strict=True)
-            ]
-            return torch.stack(parts).sum(dim=0).view(*index.shape, -1)
+            return out.view(*index.shape, -1)
 
         return aggregate(q, self._how).view(num, count), gradient
 
