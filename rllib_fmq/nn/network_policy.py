@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rllib_fmq.flow.bound_policy import GradientAt
@@ -10,7 +11,7 @@ from rllib_fmq.flow.critic import Aggregation, aggregate
 from rllib_fmq.nn.activations import can_fuse, gelu
 from rllib_fmq.nn.candidate_blocks import Blocks
 from rllib_fmq.nn.critic_gradient import Tape, action_gradient, critic_values
-from rllib_fmq.nn.network_views import NetworkViews
+from rllib_fmq.nn.network_views import Linear, NetworkViews
 
 MANY_ROWS = 2048
 """Candidates from which packing the weights for them pays."""
@@ -44,6 +45,8 @@ class NetworkPolicy:
         self._compiled = compiled
         self._blocks: Blocks | None = None
         networks.refresh()
+        # For one observation a selector has two numbers of rows at most; for many, any number.
+        self._linear: Linear = networks.linear if self.num_obs == 1 else F.linear
 
     def velocity(self, a: Tensor, r: float, t: float) -> Tensor:
         """See ``BoundPolicy``."""
@@ -51,7 +54,7 @@ class NetworkPolicy:
         bias = networks.time_bias(r, t)
         if self._many(a):
             return self._prepared().velocity(a, bias)
-        linear, form = networks.linear, networks.actor_gelu
+        linear, form = self._linear, networks.actor_gelu
         x = linear(self._inputs(a), networks.first_weight, bias)
         for weight, layer_bias in networks.actor_layers:
             x = linear(gelu(x, form), weight, layer_bias)
@@ -86,9 +89,7 @@ class NetworkPolicy:
                 if share.device.type == "cpu" and not share.any():
                     continue
                 kept_tape = [saved.rows(flat) for saved in tape]
-                out += action_gradient(
-                    critic, kept_tape, share, networks.critic_gelu, networks.linear
-                )
+                out += action_gradient(critic, kept_tape, share, networks.critic_gelu, self._linear)
             return out.view(*index.shape, -1)
 
         return aggregate(q, self._how).view(num, count), gradient
@@ -97,7 +98,7 @@ class NetworkPolicy:
         """Value of every member (n, N C), and their tapes."""
         inputs, networks = self._inputs(a), self._networks
         results = [
-            critic_values(critic, inputs, networks.critic_gelu, networks.linear)
+            critic_values(critic, inputs, networks.critic_gelu, self._linear)
             for critic in networks.critics
         ]
         return torch.stack([q for q, _ in results]), [tape for _, tape in results]

@@ -136,10 +136,21 @@ def training_losses(
         condition=context.condition,
         zero_prob=s.conditioning_zero_prob,
     )
-    losses, loss_metrics = maybe_compiled(differentiable_losses, context.compiled)(
+    compiled = context.compiled and _compiles(imitated, s.distillation)
+    losses, loss_metrics = maybe_compiled(differentiable_losses, compiled)(
         module, batch, next_actions, chunks, weight, imitated, guided, s, diagonal, distillation
     )
     return losses, metrics | loss_metrics
+
+
+def _compiles(imitated: ImitationDraws, distillation: str) -> bool:
+    """Whether the losses take no gradient through ``torch.func.jvp``, which torch cannot compile.
+
+    The Lagrangian loss does, and the Eulerian one where it has no diagonal to go along with.
+    """
+    if imitated.pair is None or distillation == "psd":
+        return True
+    return distillation == "esd" and imitated.diagonal is not None
 
 
 class Guided(NamedTuple):

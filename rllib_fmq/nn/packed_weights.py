@@ -11,15 +11,16 @@ _HAS_MKL = (
     and hasattr(torch.ops.mkl, "_mkl_reorder_linear_weight")
     and torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
 )
-MOST_ROW_COUNTS = 4
-"""Numbers of rows that are packed for: each takes the memory of the weights once more."""
+MOST_ROW_COUNTS = 8
+"""Numbers of rows that are packed for at a time: each takes the memory of the weights once more."""
 
 
 class PackedWeights:
     """Linear layers of few rows, many times with the same weights.
 
     Such a product costs what reading its weight costs; MKL reads it in one pass if the weight
-    was packed for the number of rows before. A weight is packed when it is used a second time.
+    was packed for the number of rows before. Sums are taken in another order than usual, so every
+    product of a number of rows is packed, the first too: results do not depend on what came before.
     What is not float32 on a CPU, or a build without MKL, goes the usual way.
 
     Args:
@@ -33,24 +34,24 @@ class PackedWeights:
             p.device.type == "cpu" and p.dtype == torch.float32 for p in parameters
         )
         self._versions: list[int] = []
-        self._seen: set[tuple[int, int]] = set()
+        self._trained = False
         self._packed: dict[tuple[int, int], Tensor] = {}
         self._row_counts: set[int] = set()
 
     def refresh(self) -> bool:
         """Forget what was packed if any parameter was, or may have been, written to since.
 
-        Fused optimisers write without a trace, so parameters with a gradient count as written to.
+        Fused optimisers write without a trace, so parameters with a gradient count as written to,
+        and are not packed.
 
         Returns:
             Whether one was.
         """
         versions = [p._version for p in self._parameters]
-        trained = any(p.grad is not None for p in self._parameters)
-        if versions == self._versions and not trained:
+        self._trained = any(p.grad is not None for p in self._parameters)
+        if versions == self._versions and not self._trained:
             return False
         self._versions = versions
-        self._seen.clear()
         self._packed.clear()
         self._row_counts.clear()
         return True
@@ -71,16 +72,13 @@ class PackedWeights:
         key = (id(weight), rows)
         packed = self._packed.get(key)
         if packed is None:
-            if not self._serves or key not in self._seen or not self._may_pack(rows):
-                self._seen.add(key)
+            if not self._serves or self._trained:
                 return F.linear(x, weight, bias)
+            if rows not in self._row_counts and len(self._row_counts) == MOST_ROW_COUNTS:
+                self._packed.clear()
+                self._row_counts.clear()
+            self._row_counts.add(rows)
             packed = torch.ops.mkl._mkl_reorder_linear_weight(weight.contiguous(), rows)
             self._packed[key] = packed
         out: Tensor = torch.ops.mkl._mkl_linear(x, packed, weight, bias, rows)
         return out
-
-    def _may_pack(self, rows: int) -> bool:
-        if rows not in self._row_counts and len(self._row_counts) == MOST_ROW_COUNTS:
-            return False
-        self._row_counts.add(rows)
-        return True

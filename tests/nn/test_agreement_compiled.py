@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.speed.problem import Sizes
-from rllib_fmq import FMQConfig, MVPConfig
+from rllib_fmq import FMQConfig
 from rllib_fmq.nn import compilation
 from tests.nn.straightforward import Case, compare
 
@@ -24,7 +24,6 @@ SIZES = Sizes(obs_dim=5, action_dim=2, horizon=3, batch_size=48, hidden=(32, 32)
 """Few candidates, yet enough of them that choosing among them is compiled too."""
 CASES = {
     "FMQ offline": (Case(FMQConfig, sizes=SIZES), torch.float32),
-    "FMQ offline, float64": (Case(FMQConfig, sizes=SIZES), torch.float64),
     "FMQ online": (
         Case(FMQConfig, {"online_diagonal_weight": 0.5}, online=True, sizes=SIZES),
         torch.float32,
@@ -35,10 +34,6 @@ CASES = {
     ),
     "FMQ psd": (
         Case(FMQConfig, {"distillation": "psd", "target_selector": "sample"}, sizes=SIZES),
-        torch.float32,
-    ),
-    "MVP online": (
-        Case(MVPConfig, {"conditioning_axis": True}, online=True, condition=True, sizes=SIZES),
         torch.float32,
     ),
 }
@@ -64,4 +59,6 @@ def test_compiled_updates_agree(name: str) -> None:
     assert not compilation._failed
     # The losses; what chooses, an actor's block and a critic's; online, FMQ's guidance.
     blocks = 0 if case.training.get("target_selector") == "sample" else 2
-    assert graphs["unique_graphs"] - before >= 1 + blocks + (name == "FMQ online")
+    losses = name != "FMQ lsd"  # torch cannot compile a gradient through a forward derivative
+    assert graphs["unique_graphs"] - before >= losses + blocks + (name == "FMQ online")
+    assert losses or graphs["unique_graphs"] == before
