@@ -25,7 +25,6 @@ PAIRS: dict[str, tuple[str, str]] = {
     "weight gradients in the weight's layout (critic loss, eager)": ("own layout", "transposed"),
     "foreach lerp of the target critics": ("lerp foreach", "lerp loop"),
     "freed memory kept by malloc (8192 x 512 product and GELU)": ("keeping", "returning"),
-    "one observation, best-of-32: weights kept packed": ("packed", "not packed"),
     "one observation, QGBS: gradient by hand": ("by hand", "autograd"),
 }
 """Optimisation -> cell with it, cell without it."""
@@ -37,12 +36,12 @@ def cells() -> dict[str, Callable[[], Any]]:
     import torch.nn.functional as F
 
     from benchmarks.speed import problem
-    from benchmarks.speed.plain_losses import to_batch
+    from benchmarks.speed.plain import to_batch
     from rllib_fmq import flow
     from rllib_fmq.flow.critic import aggregate
     from rllib_fmq.flow.selection import SelectorSettings, select_actions, select_bound
     from rllib_fmq.learner.memory import KEPT_BYTES, keep_freed_memory
-    from rllib_fmq.nn import activations, candidate_blocks, critic_ensemble, network_views
+    from rllib_fmq.nn import activations, critic_ensemble, network_views
     from rllib_fmq.nn.compilation import maybe_compiled
     from rllib_fmq.nn.draws import draw_imitation
     from rllib_fmq.nn.network_policy import NetworkPolicy
@@ -55,7 +54,6 @@ def cells() -> dict[str, Callable[[], Any]]:
     targets = critic_ensemble.CriticEnsemble(o, size)
     batch = to_batch(problem.random_batch(sizes))
     views = network_views.NetworkViews(actor, critics, o)
-    kept = network_views.NetworkViews(actor, critics, o, keep_packed=True)
     wide, weight, bias = torch.randn(1024, 512), torch.randn(512, 512) / 22.0, torch.zeros(512)
     generator = torch.Generator().manual_seed(0)
     best, beam = SelectorSettings("best_of_n"), SelectorSettings("qgbs")
@@ -163,31 +161,9 @@ def cells() -> dict[str, Callable[[], Any]]:
         "lerp loop": no_grad(lerp_loop),
         "keeping": no_grad(allocating(True)),
         "returning": no_grad(allocating(False)),
-        "packed": no_grad(lambda: act(best, kept)),
-        "not packed": no_grad(lambda: act(best, views)),
         "by hand": no_grad(lambda: act(beam, views)),
         "autograd": no_grad(lambda: plainly(beam, one, "min")),
-    } | _block_cells(no_grad, target, candidate_blocks)
-
-
-def _block_cells(
-    no_grad: Callable[[Callable[[], Any]], Callable[[], Any]],
-    target: Callable[[bool], Any],
-    module: Any,
-) -> dict[str, Callable[[], Any]]:
-    """The compiled best-of-32 target at other sizes of a block."""
-
-    def with_rows(rows: int) -> Callable[[], Any]:
-        def run() -> Any:
-            usual, module.BLOCK_ROWS = module.BLOCK_ROWS, rows
-            try:
-                return target(True)
-            finally:
-                module.BLOCK_ROWS = usual
-
-        return no_grad(run)
-
-    return {f"{rows} rows": with_rows(rows) for rows in (512, 1024, 2048, 4096, 8192)}
+    }
 
 
 def main() -> None:
@@ -210,12 +186,6 @@ def main() -> None:
     for name, (with_it, without) in PAIRS.items():
         spread = timings.ratio(without, with_it)
         print(f"| {name} | {spread.median:.2f} [{spread.lower:.2f}, {spread.upper:.2f}] |")
-    for rows in (512, 1024, 2048, 8192):
-        spread = timings.ratio(f"{rows} rows", "4096 rows")
-        print(
-            f"| blocks of 4096 rather than {rows} rows, compiled | {spread.median:.2f} "
-            f"[{spread.lower:.2f}, {spread.upper:.2f}] |"
-        )
 
 
 if __name__ == "__main__":
