@@ -85,9 +85,6 @@ class NetworkPolicy:
                 cotangent = torch.full_like(kept, 1.0 / kept.shape[0])
             out = a.new_zeros(flat.shape[0], a.shape[2])
             for critic, tape, share in zip(networks.critics, tapes, cotangent, strict=True):
-                # Of the smallest critic alone, mostly; elsewhere than on a CPU asking would wait.
-                if share.device.type == "cpu" and not share.any():
-                    continue
                 kept_tape = [saved.rows(flat) for saved in tape]
                 out += action_gradient(critic, kept_tape, share, networks.critic_gelu, self._linear)
             return out.view(*index.shape, -1)
