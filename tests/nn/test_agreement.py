@@ -84,6 +84,9 @@ CASES |= {
     for online in (False, True)
 }
 
+NOT_COMPILED = {"distillation beside guidance"} | {name for name in CASES if " lsd " in name}
+"""Their losses have a gradient through ``torch.func.jvp`` that torch cannot compile."""
+
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize("name", CASES)
@@ -97,7 +100,7 @@ def test_updates_agree_in_the_form_that_is_compiled(name: str, dtype: torch.dtyp
     """The other branch of everything that asks whether it is being compiled, uncompiled."""
     with compiled_formulas() as ran:
         compare(CASES[name], dtype, compiled=True)
-    assert "differentiable_losses" in ran
+    assert ("differentiable_losses" in ran) == (name not in NOT_COMPILED)
 
 
 WIDE = Sizes(obs_dim=7, action_dim=3, horizon=5, batch_size=64, hidden=(64, 64, 64, 64))
