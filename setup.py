@@ -33,6 +33,8 @@ CORE = [
     # Readers and writers of HDF5 (RoboMimic, D4RL) and Parquet (RLlib's recorded episodes).
     "h5py>=3.11,<4",
     "pyarrow>=17",
+    # The tables of studies; Ray Tune needs it too.
+    "pandas>=2.2,<4",
     "msgpack>=1.0,<2",
     "requests>=2.31,<3",
     "urllib3>=2,<3",

@@ -1,4 +1,4 @@
-"""The command ``rllib``: train, evaluate, plot, data.
+"""The command ``rllib``: train, evaluate, plot, study, data.
 
 Modules here import Ray and torch inside functions only, so that help and usage errors are quick.
 """
@@ -16,6 +16,7 @@ from rllib_fmq.cli.errors import run_app
 from rllib_fmq.cli.evaluate import evaluate
 from rllib_fmq.cli.plot import plot
 from rllib_fmq.cli.quiet import quiet_environment
+from rllib_fmq.cli.study import study_app
 from rllib_fmq.cli.train import train_app
 
 __all__ = ["app", "main"]
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.add_typer(train_app, name="train")
 app.command("evaluate")(evaluate)
 app.command("plot")(plot)
+app.add_typer(study_app, name="study")
 app.add_typer(data_app, name="data")
 
 

@@ -1,0 +1,198 @@
+"""``rllib study run`` and ``rllib study report``."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rllib_fmq.cli.errors import INTERRUPTED, CommandError, set_verbosity
+from rllib_fmq.cli.quiet import quiet_loggers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rllib_fmq.studies.definition import Study
+    from rllib_fmq.studies.run import Outcome
+    from rllib_fmq.studies.trials import Trial
+
+study_app = typer.Typer(
+    no_args_is_help=True, help="Compare methods over tasks, settings and seeds."
+)
+
+_RAY = "Ray"
+
+
+@study_app.command(
+    "run", epilog="Example: rllib study run tuned_examples/studies/quick.py --dataset-dir data"
+)
+def run(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="Python file that defines `study`, a rllib_fmq.studies.Study. It is run as code: "
+            "only use files that you trust.",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Everything goes here, and what is here is not run again. (default: "
+            "results/NAME, with the study's name)",
+        ),
+    ] = None,
+    dataset_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where datasets are looked for first."),
+    ] = None,
+    max_concurrent: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, help="Trials at a time. (default: as many as there is room for)"
+        ),
+    ] = 0,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Only trials whose names hold this, such as task2 or FMQ, and what they start "
+            "from; given more than once, all of them.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list the trials, and what is done of them.")
+    ] = False,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Join this cluster.", rich_help_panel=_RAY),
+    ] = None,
+    ray_num_cpus: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="CPUs for all trials.", rich_help_panel=_RAY),
+    ] = None,
+    ray_num_gpus: Annotated[
+        int | None, typer.Option(metavar="N", min=0, rich_help_panel=_RAY)
+    ] = None,
+    verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, help="Tracebacks.")] = 0,
+) -> None:
+    """Run what is missing of a study: each trial once, methods from shared offline policies.
+
+    Give the same command again after an interruption, or after adding tasks, methods, settings
+    or seeds to the file. A trial that fails does not stop the others.
+    """
+    set_verbosity(verbose)
+    quiet_loggers(verbose)
+    from rllib_fmq.registration import register_algorithms
+    from rllib_fmq.studies import load_study
+    from rllib_fmq.studies.run import run_study
+    from rllib_fmq.studies.trials import choose_trials, plan_trials
+
+    if dataset_dir is not None and not dataset_dir.is_dir():
+        raise CommandError(f"--dataset-dir {dataset_dir}: no such folder.")
+    register_algorithms()
+    study = load_study(file)
+    folder = Path("results") / study.name if output is None else output
+    if folder.exists() and not folder.is_dir():
+        raise CommandError(f"--output {folder}: that is a file; name a folder.", exit_code=2)
+    trials = choose_trials(plan_trials(study, dataset_dir), only or ())
+    if dry_run:
+        _list(trials, folder)
+        return
+    _start_ray(study, trials, ray_address, ray_num_cpus, ray_num_gpus, verbose)
+    import ray
+
+    try:
+        outcome = run_study(
+            study,
+            folder,
+            command=f"rllib study run {shlex.quote(str(file))}",
+            dataset_dir=dataset_dir,
+            max_concurrent=max_concurrent,
+            only=only or (),
+            say=typer.echo,
+        )
+    finally:
+        ray.shutdown()
+    _conclude(outcome, folder)
+
+
+def _start_ray(
+    study: Study,
+    trials: Sequence[Trial],
+    address: str | None,
+    num_cpus: int | None,
+    num_gpus: int | None,
+    verbose: int,
+) -> None:
+    """Start or join Ray, and make sure that each trial finds room: Tune would wait for ever."""
+    import ray
+
+    from rllib_fmq.studies.run import trial_resources
+
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    settings: dict[str, Any] = {
+        "log_to_driver": verbose > 0,
+        "logging_level": "WARNING" if verbose else "CRITICAL",
+    }
+    needed: dict[str, float] = {}
+    for trial in {(t.algorithm, t.task): t for t in trials}.values():
+        for kind, amount in trial_resources(study, trial).required_resources.items():
+            needed[kind] = max(needed.get(kind, 0.0), amount)
+    if address is None:
+        cpus = max(os.cpu_count() or 1, math.ceil(needed.get("CPU", 1.0)))
+        ray.init(
+            address="local",
+            num_cpus=num_cpus or cpus,
+            num_gpus=num_gpus,
+            include_dashboard=False,
+            **settings,
+        )
+    else:
+        ray.init(address=address, **settings)
+    quiet_loggers(verbose)
+    available = ray.cluster_resources()
+    for kind, amount in needed.items():
+        if amount > available.get(kind, 0.0):
+            ray.shutdown()
+            raise CommandError(
+                f"one trial needs {amount:g} {kind}s, and Ray has {available.get(kind, 0.0):g}: "
+                "ask for fewer env-runners, learners or GPUs, or name more with --ray-num-cpus."
+            )
+
+
+def _list(trials: Sequence[Trial], folder: Path) -> None:
+    from rllib_fmq.studies.trial_run import is_complete, is_trained
+
+    for trial in trials:
+        done = is_complete(folder, trial)
+        state = "done" if done else "to evaluate" if is_trained(folder, trial) else "to run"
+        start = f" from {trial.parent}" if trial.parent else ""
+        typer.echo(f"{state:>11}  {trial.id}{start}")
+    typer.echo(f"{len(trials)} trials, {sum(is_complete(folder, t) for t in trials)} of them done")
+
+
+def _conclude(outcome: Outcome, folder: Path) -> None:
+    state = f"{outcome.finished} of {outcome.total} trials are complete"
+    if outcome.stopped:
+        state += f", {outcome.stopped} were stopped by the scheduler"
+    typer.echo(f"{state}: {folder}")
+    if outcome.finished:
+        typer.echo(f"report: rllib study report {shlex.quote(str(folder))}")
+    if outcome.failed:
+        name, error = next(iter(outcome.failed.items()))
+        waiting = f", and {len(outcome.blocked)} wait for them" if outcome.blocked else ""
+        raise CommandError(f"{len(outcome.failed)} trials failed{waiting}. {name}: {error}")
+    if outcome.unfinished:
+        raise CommandError(
+            f"interrupted, {len(outcome.unfinished)} trials are left; give the same command again "
+            "to go on.",
+            exit_code=INTERRUPTED,
+        )

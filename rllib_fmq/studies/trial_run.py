@@ -1,0 +1,268 @@
+"""One trial of a study, in the process that Ray Tune gives it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from rllib_fmq._version import __version__
+from rllib_fmq.flow.selection import SelectorSettings
+from rllib_fmq.rollout.checkpoints import evaluate_checkpoint
+from rllib_fmq.rollout.evaluation import summarise
+from rllib_fmq.seeds import FINAL_EVALUATION_SEED
+from rllib_fmq.studies.store import (
+    ROWS,
+    TRIALS,
+    RowWriter,
+    config_id,
+    read_lines,
+    write_json,
+)
+from rllib_fmq.studies.trials import Trial, full_config
+
+CHECKPOINT, DONE, CONFIG = "checkpoint", "done.json", "config.json"
+
+Report = Callable[[Mapping[str, Any]], None]
+
+# Table column -> learner metric.
+_LEARNER_METRICS = {
+    "displacement": "displacement",
+    "eta_eff": "eta_eff",
+    "disagreement": "disagreement",
+    "q_mean": "q_mean",
+    "critic_loss": "critic_loss",
+    "guidance_loss": "q_guidance_loss",
+}
+
+
+def trial_folder(study: Path, trial_id: str) -> Path:
+    """Where a trial's rows and checkpoint lie."""
+    return study / TRIALS / trial_id
+
+
+def is_trained(study: Path, trial: Trial) -> bool:
+    """Whether a trial's phases are over and its policy was saved."""
+    return (trial_folder(study, trial.id) / DONE).is_file()
+
+
+def missing_selectors(study: Path, trial: Trial) -> list[Mapping[str, Any]]:
+    """Those of a trial's final evaluations that are still to be made."""
+    rows = trial_folder(study, trial.id) / ROWS
+    made = [
+        json.loads(row["selector_config"])
+        for row in (read_lines(rows) if rows.is_file() else ())
+        if row["kind"] == "final" and row.get("episodes") == trial.final_episodes
+    ]
+    return [selector for selector in trial.selectors if dict(selector) not in made]
+
+
+def is_complete(study: Path, trial: Trial) -> bool:
+    """Whether a trial is trained, and evaluated with each of its selectors."""
+    return is_trained(study, trial) and not missing_selectors(study, trial)
+
+
+def run_trial(
+    study: str, folder: Path, trial: Trial, checkpoint_interval: int, report: Report
+) -> None:
+    """Train what is not trained, evaluate what is not evaluated; every result is kept at once.
+
+    Args:
+        study: Name of the study.
+        folder: Of the study.
+        trial: What to do.
+        checkpoint_interval: Iterations between two checkpoints.
+        report: Called with ``success_rate`` and counters after each iteration, for Tune.
+    Raises:
+        FileNotFoundError: If the parent's checkpoint is missing.
+    """
+    own = trial_folder(folder, trial.id)
+    own.mkdir(parents=True, exist_ok=True)
+    initial = _parent_checkpoint(folder, trial)
+    config = trial.config(initial)
+    described = full_config(config)
+    write_json(own / CONFIG, described)
+    writer = RowWriter(
+        own / ROWS,
+        {
+            "study": study,
+            "trial": trial.id,
+            "parent": trial.parent,
+            "task": trial.task,
+            "method": trial.method,
+            "setting": trial.setting,
+            "seed": trial.seed,
+            "version": __version__,
+            "git_revision": git_revision(),
+            "config_id": config_id(described),
+        },
+    )
+    if not is_trained(folder, trial):
+        _train(trial, config, own, writer, checkpoint_interval, report)
+    _evaluate(folder, trial, own, writer)
+
+
+def _train(
+    trial: Trial,
+    config: Any,
+    own: Path,
+    writer: RowWriter,
+    checkpoint_interval: int,
+    report: Report,
+) -> None:
+    algorithm = config.build_algo()
+    try:
+        seconds = _restore(algorithm, own)
+        started = time.monotonic() - seconds
+        while algorithm.phase != "finished":
+            result = algorithm.train()
+            for row in _rows(algorithm, result):
+                writer.append(_stamped(row, time.monotonic() - started))
+            finished = algorithm.phase == "finished"
+            if finished or algorithm.iteration % checkpoint_interval == 0:
+                _save(algorithm, own, time.monotonic() - started)
+            report(_reported(result))
+        write_json(
+            own / DONE,
+            {
+                "num_updates": algorithm.num_updates,
+                "num_online_env_steps": algorithm.num_online_env_steps,
+                "wall_seconds": time.monotonic() - started,
+            },
+        )
+    finally:
+        algorithm.stop()
+        shutil.rmtree(algorithm.logdir, ignore_errors=True)  # RLlib's own, and empty
+
+
+def _evaluate(folder: Path, trial: Trial, own: Path, writer: RowWriter) -> None:
+    content = json.loads((own / DONE).read_text(encoding="utf-8"))
+    for selector in missing_selectors(folder, trial):
+        started = time.monotonic()
+        settings = SelectorSettings(**selector)
+        seeds = range(FINAL_EVALUATION_SEED, FINAL_EVALUATION_SEED + trial.final_episodes)
+        outcomes = evaluate_checkpoint(own / CHECKPOINT, settings, seeds)
+        plans = sorted(second for outcome in outcomes for second in outcome.plan_seconds)
+        row = {
+            "kind": "final",
+            "phase": trial.phase,
+            "update": int(content["num_updates"]),
+            "env_step": int(content["num_online_env_steps"]),
+            **_evaluation_columns(summarise(outcomes), settings),
+            "latency_ms": 1e3 * plans[len(plans) // 2],
+        }
+        writer.append(_stamped(row, time.monotonic() - started))
+
+
+def _rows(algorithm: Any, result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    learner = result.get("learners", {}).get("default_policy", {})
+    yield {
+        "kind": "training",
+        "phase": result["phase"],
+        "update": int(result["num_updates"]),
+        "env_step": int(result["num_online_env_steps"]),
+        "collected_success": _number(result.get("env_runners", {}).get("success_rate")),
+        **{column: _number(learner.get(key)) for column, key in _LEARNER_METRICS.items()},
+    }
+    if result["evaluated_this_iteration"]:
+        evaluated = result["evaluation"]["env_runners"]
+        yield {
+            "kind": "evaluation",
+            "phase": result["phase"],
+            "update": int(evaluated["num_updates_at_evaluation"]),
+            "env_step": int(evaluated["num_online_env_steps_at_evaluation"]),
+            **_evaluation_columns(evaluated, algorithm.config.selector("evaluation")),
+        }
+
+
+def _evaluation_columns(summary: Mapping[str, Any], settings: SelectorSettings) -> dict[str, Any]:
+    return {
+        "selector": settings.kind,
+        "selector_config": json.dumps(dataclasses.asdict(settings)),
+        "nfe": float(settings.nfe),
+        "success": _number(summary.get("success_rate")),
+        "episodes": _number(summary["num_episodes"]),
+        "return": _number(summary["episode_return_mean"]),
+        "length": _number(summary["episode_len_mean"]),
+        "latency_ms": _number(summary["planning_latency_ms"]),
+    }
+
+
+def _reported(result: Mapping[str, Any]) -> dict[str, Any]:
+    evaluated = (result.get("evaluation") or {}).get("env_runners") or {}
+    return {
+        "phase": result["phase"],
+        "num_updates": result["num_updates"],
+        "num_online_env_steps": result["num_online_env_steps"],
+        "success_rate": _number(evaluated.get("success_rate")),
+    }
+
+
+def _stamped(row: Mapping[str, Any], wall_seconds: float) -> dict[str, Any]:
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return {**row, "wall_seconds": round(wall_seconds, 3), "time": now}
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _save(algorithm: Any, own: Path, seconds: float) -> None:
+    """Replace the trial's checkpoint; at any moment one of the two is whole."""
+    staged, old = own / f"{CHECKPOINT}.new", own / f"{CHECKPOINT}.old"
+    for folder in (staged, old):
+        shutil.rmtree(folder, ignore_errors=True)
+    algorithm.save_to_path(str(staged))
+    write_json(staged / "trial.json", {"wall_seconds": seconds})
+    if (own / CHECKPOINT).exists():
+        (own / CHECKPOINT).rename(old)
+    staged.rename(own / CHECKPOINT)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _restore(algorithm: Any, own: Path) -> float:
+    """Go on from the trial's own checkpoint, if it has one; seconds that it had taken."""
+    for folder in (own / CHECKPOINT, own / f"{CHECKPOINT}.old"):
+        if (folder / "trial.json").is_file():
+            algorithm.restore_from_path(str(folder))
+            return float(json.loads((folder / "trial.json").read_text())["wall_seconds"])
+    return 0.0
+
+
+def _parent_checkpoint(folder: Path, trial: Trial) -> str | None:
+    if not trial.parent:
+        return None
+    checkpoint = trial_folder(folder, trial.parent) / CHECKPOINT
+    if not checkpoint.is_dir():
+        raise FileNotFoundError(
+            f"the offline phase {trial.parent} left no checkpoint at {checkpoint}: remove that "
+            "trial's folder and run the study again."
+        )
+    return str(checkpoint)
+
+
+@lru_cache(maxsize=1)
+def git_revision() -> str:
+    """Revision of the source that runs, with "+changes" where it was edited; "" if unknown."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        revision, status = (
+            subprocess.run(
+                ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for arguments in (
+                ("rev-parse", "HEAD"),
+                ("status", "--porcelain", "--untracked-files=no"),
+            )
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return revision[:12] + ("+changes" if status else "")
