@@ -62,7 +62,9 @@ _TARGET_KEYS = frozenset(
 # Where things lie differs between machines.
 _PLACES = frozenset(("dataset_dir",))
 # Attributes that an AlgorithmConfig derives from others or that only say how it is shown.
-_DERIVED = frozenset(("class", "model", "callbacks_class", "custom_evaluation_function"))
+_DERIVED = frozenset(
+    ("class", "algo_class", "model", "callbacks_class", "custom_evaluation_function")
+)
 
 
 @dataclass(frozen=True)
