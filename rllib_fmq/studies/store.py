@@ -258,7 +258,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(
-        **{name: frame[name].fillna("").astype(str) for name in TEXTS},
+        **{name: frame[name].astype(object).fillna("").astype(str) for name in TEXTS},
         **{name: frame[name].astype("int64") for name in INTEGERS},
         **{name: frame[name].astype("float64") for name in NUMBERS},
     )

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
 from rllib_fmq.algorithms.config import FlowMapConfig
 from rllib_fmq.algorithms.paths import AUTO, MINARI
 from rllib_fmq.algorithms.settings import FlowMapSettings
@@ -34,7 +36,6 @@ _ONLINE_KEYS = frozenset(
         "learning_starts",
         "reset_optimizer_online",
         "replay_capacity",
-        "initial_checkpoint",
         "collection_selector",
         "collection_num_candidates",
         "evaluation_selector",
@@ -59,12 +60,14 @@ _TARGET_KEYS = frozenset(
         "qgbs_completion",
     ]
 )
-# Where things lie differs between machines.
-_PLACES = frozenset(("dataset_dir",))
 # Attributes that an AlgorithmConfig derives from others or that only say how it is shown.
 _DERIVED = frozenset(
-    ("class", "algo_class", "model", "callbacks_class", "custom_evaluation_function")
+    ("class", "algo_class", "model", "callbacks_class", "custom_evaluation_function", "_is_frozen")
 )
+# Where things lie differs between machines; the table's column `parent` names the checkpoint.
+_PLACES = frozenset(("dataset_dir", "initial_checkpoint"))
+# Of RLlib's own keys, those that are worth a line also where they have RLlib's default.
+_ALWAYS = ("lr", "gamma", "_train_batch_size_per_learner", "seed", "env", "num_learners")
 
 
 @dataclass(frozen=True)
@@ -135,23 +138,19 @@ def full_config(config: FlowMapConfig) -> dict[str, Any]:
     Args:
         config: Of the run.
     Returns:
-        Every key of ours, and RLlib's where they differ from its defaults.
+        Every key of ours, and RLlib's where they differ from its defaults; of places only the
+        dataset's name.
     """
-    own = set(vars(FlowMapSettings())) - _DERIVED
-    defaults = vars(FlowMapSettings())
-    base = set(vars(FlowMapSettings.__mro__[1]()))  # RLlib's own keys
-    described = {
-        key: _plain(value)
-        for key, value in vars(config).items()
-        if not key.startswith("_")
-        and key in own
-        and (key not in base or _plain(value) != _plain(defaults[key]) or key in _TRAINING)
-    }
+    defaults, rllib = vars(FlowMapSettings()), set(vars(AlgorithmConfig()))
+    described = {}
+    for key, value in vars(config).items():
+        plain = _plain(value)
+        changed = key not in defaults or plain != _plain(defaults[key])
+        if key not in _DERIVED | _PLACES and (key not in rllib or changed or key in _ALWAYS):
+            described[key.lstrip("_")] = plain  # RLlib hides some settings behind properties
     described["algorithm"] = config.algo_class.__name__ if config.algo_class else ""
+    described["dataset"] = _dataset_name(config.dataset)
     return described
-
-
-_TRAINING = ("lr", "gamma", "train_batch_size_per_learner", "seed", "env", "num_learners")
 
 
 def plan_trials(study: Study, dataset_dir: Path | None = None) -> list[Trial]:
@@ -283,19 +282,16 @@ def _offline_trial(whole: Trial, config: FlowMapConfig) -> Trial:
 
 
 def _named(trial: Trial, parent: str) -> Trial:
-    described = {k: v for k, v in full_config(trial.config()).items() if k not in _PLACES}
-    described["dataset"] = _dataset_name(described.get("dataset"))
-    digest = config_id(described | {"parent": parent})
+    digest = config_id(full_config(trial.config()) | {"parent": parent})
     what = "-".join(_slug(text) for text in (trial.task, trial.method, trial.setting))
     name = f"{trial.phase}-{what}-s{trial.seed}-{digest}"
     return dataclasses.replace(trial, id=name, parent=parent)
 
 
 def _share_key(config: FlowMapConfig) -> str:
-    left_out = _ONLINE_KEYS | _TARGET_KEYS | _PLACES | {"algorithm"}
+    left_out = _ONLINE_KEYS | _TARGET_KEYS | {"algorithm"}
     offline = {k: v for k, v in full_config(config).items() if k not in left_out}
     offline["target"] = dataclasses.asdict(config.selector("target"))
-    offline["dataset"] = _dataset_name(offline.get("dataset"))
     return json.dumps(offline, sort_keys=True)
 
 

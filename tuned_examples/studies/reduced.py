@@ -73,6 +73,7 @@ study = Study(
         "critic_hidden": [256, 256],
         "train_batch_size_per_learner": 128,
         "compile_updates": True,
+        "learner_threads": 1,
         "num_candidates": 4,
         "evaluation_selector": BEST_OF_32,
         "diagonal_warmup_updates": 500,
