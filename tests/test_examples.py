@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import pytest
 
 from rllib_fmq.algorithms.config import FlowMapConfig
@@ -87,14 +88,16 @@ def test_tune_eta_beta(quickstart: tuple[Path, str], tmp_path: Path) -> None:
         "--out",
         tmp_path,
     )
-    table = output[output.index(" eta  beta") :].splitlines()[1:5]
-    assert [line.split()[:2] for line in table] == [
-        ["0.3", "0.0"],
-        ["0.3", "0.3"],
-        ["1.0", "0.0"],
-        ["1.0", "0.3"],
-    ]
-    assert len(list((tmp_path / "grid").glob("*/result.json"))) == 4
+    table = pd.read_csv(tmp_path / "trials.csv")
+    assert len(table) == len(list((tmp_path / "search").glob("*/result.json"))) == 3
+    assert table["eta"].between(0.1, 3.0).all()
+    assert table["beta"].between(0.0, 1.0).all()
+    assert table["eta"].nunique() == 3
+    # ASHA lets the best of the first two go on at least; who is stopped has fewer steps.
+    assert (table["stopped_early"] == (table["env_steps"] < 40)).all()
+    assert (table["env_steps"] == 40).any()
+    assert (tmp_path / "search.png").read_bytes().startswith(b"\x89PNG")
+    assert "stopped_early" in output
 
 
 @pytest.mark.slow

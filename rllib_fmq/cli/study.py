@@ -12,6 +12,7 @@ import typer
 
 from rllib_fmq.cli.errors import INTERRUPTED, CommandError, set_verbosity
 from rllib_fmq.cli.quiet import quiet_loggers
+from rllib_fmq.cli.study_report import report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,6 +123,11 @@ def run(
     finally:
         ray.shutdown()
     _conclude(outcome, folder)
+
+
+study_app.command(
+    "report", epilog="Example: rllib study report results/quick -o results/quick/report"
+)(report)
 
 
 def _start_ray(
