@@ -233,10 +233,10 @@ def documented_commands() -> Iterator[str]:
     files = [
         *documents(),
         *(ROOT / "examples").glob("*.py"),
-        *(ROOT / "tuned_examples").glob("*.py"),
+        *(ROOT / "tuned_examples").rglob("*.py"),
     ]
     for path in files:
-        for line in text(path).splitlines():
+        for line in re.sub(r"\\+\n\s*", " ", text(path)).splitlines():
             match = re.fullmatch(r"\s*(?:\w+=\S+ )*(rllib [a-z][^`]*)", line)
             if match and not line.strip().endswith((".", ",", ":")):
                 yield match[1].split("#")[0].strip()
