@@ -217,3 +217,20 @@ def test_dry_run_lists_trials_and_starts_nothing(tmp_path: Path, data: Path) -> 
     assert listed.code == 0, listed.err
     assert len(re.findall(r"^ +to run  o", listed.out, flags=re.M)) == 14
     assert not small.out.exists()
+
+
+def test_scheduler_stops_what_falls_behind(tmp_path: Path, data: Path) -> None:
+    small = Small(tmp_path, data)
+    text = small.file.read_text().split("    settings=")[0]
+    text = text.replace("(0, 1)", "(0,)").replace("for n in (1, 2)", "for n in (1,)")
+    text = text.replace(', Method("MVP")', "") + "    scheduler=ASHAScheduler(max_t=1),\n)\n"
+    small.file.write_text("from ray.tune.schedulers import ASHAScheduler\n" + text)
+    first = run_rllib(*small.arguments)
+    assert first.code == 0, first.err
+    assert "1 of 2 trials are complete, 1 were stopped by the scheduler" in first.out
+    table = read_results(small.out)
+    assert set(table[table["kind"] == "final"]["phase"]) == {"offline"}
+    assert table[table["phase"] == "online"]["env_step"].max() == 20  # one iteration of three
+    before = small.rows()
+    assert run_rllib(*small.arguments).code == 0
+    assert small.rows() == before
