@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 from rllib_fmq.cli.errors import CommandError, root_cause, suggestion
 from rllib_fmq.cli.options import TrainOptions
+from rllib_fmq.python_files import run_python_file
 
 # Config keys of the flags; those of our four methods, and those that every algorithm has.
 _OWN_FLAGS = {
@@ -98,7 +97,7 @@ def from_file(path: Path, options: TrainOptions) -> TrainRequest:
     from rllib_fmq.registration import register_algorithms
 
     register_algorithms()
-    content = _run_file(path)
+    content = vars(run_python_file(path, "rllib_train_file"))
     config = content.get("config")
     if not isinstance(config, AlgorithmConfig):
         raise CommandError(
@@ -256,23 +255,3 @@ def _make_paths_absolute(config: Any) -> None:
     config.dataset_dir = absolute_path(config.dataset_dir)
     if isinstance(config.initial_checkpoint, str):
         config.initial_checkpoint = str(find_checkpoint(config.initial_checkpoint))
-
-
-def _run_file(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CommandError(f"{path}: no such file.")
-    spec = importlib.util.spec_from_file_location("rllib_train_file", path)
-    if path.suffix != ".py" or spec is None or spec.loader is None:
-        raise CommandError(f"{path} is not a Python file (.py).")
-    module = importlib.util.module_from_spec(spec)
-    arguments = sys.argv
-    # RLlib's own examples parse the command line when they are imported.
-    sys.argv = [str(path)]
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise CommandError(f"{path} failed: {root_cause(error)}") from error
-    finally:
-        sys.argv = arguments
-    return vars(module)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rllib_fmq.cli.errors import INTERRUPTED, CommandError, set_verbosity
 from rllib_fmq.cli.quiet import quiet_loggers
+from rllib_fmq.cli.ray_session import start_ray
 from rllib_fmq.cli.study_report import report
 
 if TYPE_CHECKING:
@@ -107,14 +107,21 @@ def run(
     if dry_run:
         _list(trials, folder)
         return
-    _start_ray(study, trials, ray_address, ray_num_cpus, ray_num_gpus, verbose)
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    start_ray(
+        _largest(study, trials),
+        address=ray_address,
+        num_cpus=ray_num_cpus,
+        num_gpus=ray_num_gpus,
+        verbose=verbose,
+    )
     import ray
 
     try:
         outcome = run_study(
             study,
             folder,
-            command=f"rllib study run {shlex.quote(str(file))}",
+            command=_command(file, output, dataset_dir),
             dataset_dir=dataset_dir,
             max_concurrent=max_concurrent,
             only=only or (),
@@ -130,48 +137,28 @@ study_app.command(
 )(report)
 
 
-def _start_ray(
-    study: Study,
-    trials: Sequence[Trial],
-    address: str | None,
-    num_cpus: int | None,
-    num_gpus: int | None,
-    verbose: int,
-) -> None:
-    """Start or join Ray, and make sure that each trial finds room: Tune would wait for ever."""
-    import ray
+def _command(file: Path, output: Path | None, dataset_dir: Path | None) -> str:
+    """What repeats the whole study, to be typed."""
+    words: list[Path | str] = ["rllib", "study", "run", file]
+    if dataset_dir is not None:
+        words += ["--dataset-dir", dataset_dir]
+    if output is not None:
+        words += ["-o", output]
+    return shlex.join(map(str, words))
 
+
+def _largest(study: Study, trials: Sequence[Trial]) -> list[dict[str, float]]:
+    """Bundles that hold what any of the trials needs, place by place."""
     from rllib_fmq.studies.run import trial_resources
 
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    settings: dict[str, Any] = {
-        "log_to_driver": verbose > 0,
-        "logging_level": "WARNING" if verbose else "CRITICAL",
-    }
-    needed: dict[str, float] = {}
-    for trial in {(t.algorithm, t.task): t for t in trials}.values():
-        for kind, amount in trial_resources(study, trial).required_resources.items():
-            needed[kind] = max(needed.get(kind, 0.0), amount)
-    if address is None:
-        cpus = max(os.cpu_count() or 1, math.ceil(needed.get("CPU", 1.0)))
-        ray.init(
-            address="local",
-            num_cpus=num_cpus or cpus,
-            num_gpus=num_gpus,
-            include_dashboard=False,
-            **settings,
-        )
-    else:
-        ray.init(address=address, **settings)
-    quiet_loggers(verbose)
-    available = ray.cluster_resources()
-    for kind, amount in needed.items():
-        if amount > available.get(kind, 0.0):
-            ray.shutdown()
-            raise CommandError(
-                f"one trial needs {amount:g} {kind}s, and Ray has {available.get(kind, 0.0):g}: "
-                "ask for fewer env-runners, learners or GPUs, or name more with --ray-num-cpus."
-            )
+    largest: list[dict[str, float]] = []
+    for trial in trials:
+        for place, bundle in enumerate(trial_resources(study, trial).bundles):
+            if place == len(largest):
+                largest.append({})
+            for kind, amount in bundle.items():
+                largest[place][kind] = max(largest[place].get(kind, 0.0), amount)
+    return largest
 
 
 def _list(trials: Sequence[Trial], folder: Path) -> None:
@@ -188,17 +175,26 @@ def _list(trials: Sequence[Trial], folder: Path) -> None:
 def _conclude(outcome: Outcome, folder: Path) -> None:
     state = f"{outcome.finished} of {outcome.total} trials are complete"
     if outcome.stopped:
-        state += f", {outcome.stopped} were stopped by the scheduler"
+        state += f", {outcome.stopped} stopped by the scheduler"
     typer.echo(f"{state}: {folder}")
     if outcome.finished:
         typer.echo(f"report: rllib study report {shlex.quote(str(folder))}")
+    problems = []
     if outcome.failed:
         name, error = next(iter(outcome.failed.items()))
-        waiting = f", and {len(outcome.blocked)} wait for them" if outcome.blocked else ""
-        raise CommandError(f"{len(outcome.failed)} trials failed{waiting}. {name}: {error}")
+        problems.append(f"{_trials(len(outcome.failed))} failed, such as {name}: {error}")
+    if outcome.blocked:
+        name, error = next(iter(outcome.blocked.items()))
+        problems.append(f"{_trials(len(outcome.blocked))} cannot start, such as {name}: {error}")
     if outcome.unfinished:
-        raise CommandError(
-            f"interrupted, {len(outcome.unfinished)} trials are left; give the same command again "
-            "to go on.",
-            exit_code=INTERRUPTED,
+        problems.append(
+            f"interrupted: {_trials(len(outcome.unfinished))} left; give the same command again to "
+            "go on."
         )
+    if problems:
+        interrupted_only = bool(outcome.unfinished) and len(problems) == 1
+        raise CommandError(" ".join(problems), exit_code=INTERRUPTED if interrupted_only else 1)
+
+
+def _trials(number: int) -> str:
+    return f"{number} trial{'' if number == 1 else 's'}"

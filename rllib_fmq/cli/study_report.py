@@ -38,7 +38,7 @@ def report(
 
     require_matplotlib()
     from rllib_fmq.analysis.report import write_report
-    from rllib_fmq.analysis.report_content import answers
+    from rllib_fmq.analysis.report_content import NOTHING_COMPARED, answers
     from rllib_fmq.analysis.study_data import study_data
     from rllib_fmq.studies.store import read_configs, read_info, read_results
 
@@ -46,7 +46,7 @@ def report(
     data = study_data(read_results(source), read_info(source))
     folder = source if source.is_dir() else source.parent
     target = output if output is not None else folder / "report"
-    files = write_report(data, read_configs(source), target, title)
+    files = write_report(data, read_configs(source), target, title, str(study))
     page, text, *others = files
     figures = sum(path.suffix == ".svg" for path in others)
     tables = sum(path.suffix == ".tex" for path in others)
@@ -61,4 +61,4 @@ def report(
     for answer in found:
         typer.echo(f"answer    {answer.verdict}: {answer.sentence}")
     if not found:
-        typer.echo("answer    none yet: no two methods have final scores to compare")
+        typer.echo(f"answer    {NOTHING_COMPARED}")

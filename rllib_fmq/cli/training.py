@@ -18,6 +18,7 @@ from rllib_fmq.cli.configuration import TrainRequest, default_config, is_flow_ma
 from rllib_fmq.cli.errors import INTERRUPTED, CommandError, root_cause
 from rllib_fmq.cli.options import TrainOptions
 from rllib_fmq.cli.quiet import quiet_loggers
+from rllib_fmq.cli.ray_session import start_ray
 
 _NO_RADIUS = ("MVP", "QC")
 
@@ -47,8 +48,7 @@ def run_experiment(request: TrainRequest, options: TrainOptions) -> None:
     _notes(request, options)
     if checkpoint is not None:
         request.config.callbacks(on_algorithm_init=partial(_restore, checkpoint=str(checkpoint)))
-    resources = request.config.algo_class.default_resource_request(checked).required_resources
-    _start_ray(options, resources)
+    _start_ray(options, request.config.algo_class.default_resource_request(checked))
     from ray import tune
 
     from rllib_fmq.cli.progress import ProgressCallback
@@ -108,8 +108,7 @@ def resume_experiment(options: TrainOptions, config: Any = None) -> None:
     quiet_loggers(options.verbose)
     _tune_verbosity(options)
     config = config or _stored_config(folder)
-    resources = config.algo_class.default_resource_request(config).required_resources
-    _start_ray(options, resources)
+    _start_ray(options, config.algo_class.default_resource_request(config))
     tuner = tune.Tuner.restore(
         where, trainable=_trainable(config), resume_unfinished=True, resume_errored=True
     )
@@ -162,49 +161,14 @@ def _score(metrics: dict[str, Any]) -> float:
     return -math.inf
 
 
-def _start_ray(options: TrainOptions, needed: dict[str, float]) -> None:
-    """Start or join Ray, and make sure that one trial finds room: Tune would wait for ever."""
-    import ray
-
-    cpus = math.ceil(needed.get("CPU", 1.0))
-    own = options.ray_address is None
-    if own and options.ray_num_cpus is not None and options.ray_num_cpus < cpus:
-        raise CommandError(
-            f"--ray-num-cpus {options.ray_num_cpus}: one trial needs {cpus}, one for itself and "
-            "one for each env-runner, learner and evaluation runner."
-        )
-    if own:
-        machine = os.cpu_count() or 1
-        if options.ray_num_cpus is None and cpus > machine:
-            typer.echo(f"note: {cpus} processes share this machine's {machine} CPUs")
-        ray.init(
-            address="local",
-            num_cpus=options.ray_num_cpus or max(machine, cpus),
-            num_gpus=options.ray_num_gpus,
-            include_dashboard=False,
-            log_to_driver=options.verbose > 0,
-            logging_level="WARNING" if options.verbose else "CRITICAL",
-        )
-    else:
-        try:
-            ray.init(
-                address=options.ray_address,
-                log_to_driver=options.verbose > 0,
-                logging_level="WARNING" if options.verbose else "CRITICAL",
-            )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise CommandError(
-                f"--ray-address {options.ray_address}: no Ray answers there ({root_cause(error)})."
-            ) from error
-    quiet_loggers(options.verbose)
-    available = ray.cluster_resources()
-    for kind in ("CPU", "GPU"):
-        if needed.get(kind, 0.0) > available.get(kind, 0.0):
-            ray.shutdown()
-            raise CommandError(
-                f"one trial needs {needed[kind]:g} {kind}s, and Ray has "
-                f"{available.get(kind, 0.0):g}: ask for fewer env-runners, learners or GPUs."
-            )
+def _start_ray(options: TrainOptions, request: Any) -> None:
+    start_ray(
+        request.bundles,
+        address=options.ray_address,
+        num_cpus=options.ray_num_cpus,
+        num_gpus=options.ray_num_gpus,
+        verbose=options.verbose,
+    )
 
 
 def _tune_verbosity(options: TrainOptions) -> int:

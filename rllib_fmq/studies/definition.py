@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from rllib_fmq.algorithms.selectors import SelectorChoice
+from rllib_fmq.python_files import run_python_file
+
+if TYPE_CHECKING:
+    from rllib_fmq.algorithms.selectors import SelectorChoice
 
 DEFAULT = "default"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=, -]*")
@@ -88,8 +89,8 @@ class Study:
         tasks: At least one.
         methods: At least one.
         seeds: Of each task that names none of its own.
-        config: Config keys of all trials; see docs/CONFIG.md. Online steps, updates and
-            evaluations are the same for all methods unless you change them here.
+        config: Config keys of all trials; see docs/CONFIG.md. Budgets and evaluation are the
+            same for all methods unless a method's own config says otherwise.
         settings: Variations; the default one always runs.
         final_episodes: Episodes of each evaluation in the end, on seeds that neither training nor
             its evaluations have seen.
@@ -99,8 +100,10 @@ class Study:
         checkpoint_interval: Iterations between two checkpoints of a trial, from which it goes on
             when it was interrupted.
         cpus_per_trial: CPUs that Tune reserves for a trial beside its runners and learners.
-        scheduler: Scheduler of Ray Tune for the online trials, such as ``ASHAScheduler``; it
-            sees ``success_rate`` and ``training_iteration``. None: every trial runs to its end.
+        scheduler: Scheduler of Ray Tune that stops online trials which fall behind, such as
+            ``ASHAScheduler(time_attr="num_online_env_steps", max_t=..., grace_period=...)``. It
+            hears of each evaluation: ``success_rate``, ``num_online_env_steps``. Trials of one
+            task compete, those of different tasks do not. None: every trial runs to its end.
     """
 
     name: str
@@ -124,6 +127,36 @@ class Study:
             ValueError: Names the value, what was expected and what to do.
         """
         _check_name("study", self.name)
+        for what, parts, kind in (
+            ("tasks", self.tasks, StudyTask),
+            ("methods", self.methods, Method),
+            ("settings", self.settings, Setting),
+        ):
+            for part in parts:
+                if not isinstance(part, kind):
+                    raise ValueError(
+                        f"study {self.name!r}: {part!r} among its {what}: expected a "
+                        f"{kind.__name__}(...)."
+                    )
+        self._check_names()
+        for setting in self.settings:
+            self._check_setting(setting)
+        configs = [task.config for task in self.tasks] + [m.config for m in self.methods]
+        for config in (self.config, *configs, *(setting.config for setting in self.settings)):
+            _check_config(self.name, config)
+        own = [task.seeds for task in self.tasks] + [setting.seeds for setting in self.settings]
+        for seeds in (self.seeds, *(seeds for seeds in own if seeds is not None)):
+            _check_seeds(self.name, seeds)
+        self._check_numbers()
+        if self.scale not in ("paper", "reduced"):
+            raise ValueError(f"study {self.name!r}: scale={self.scale!r}: 'paper' or 'reduced'.")
+        if self.scheduler is not None and not hasattr(self.scheduler, "on_trial_result"):
+            raise ValueError(
+                f"study {self.name!r}: scheduler={self.scheduler!r}: expected a scheduler of Ray "
+                "Tune, such as ASHAScheduler(...)."
+            )
+
+    def _check_names(self) -> None:
         for what, names in (
             ("tasks", [t.env for t in self.tasks]),
             ("methods", [m.name for m in self.methods]),
@@ -136,16 +169,22 @@ class Study:
                 raise ValueError(f"study {self.name!r} names {twice[0]!r} twice among its {what}.")
         for method in self.methods:
             _check_name("method", method.name)
-        for setting in self.settings:
-            self._check_setting(setting)
-        own = [task.seeds for task in self.tasks] + [setting.seeds for setting in self.settings]
-        for seeds in (self.seeds, *own):
-            _check_seeds(self.name, seeds)
-        for key in ("final_episodes", "checkpoint_interval"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"study {self.name!r}: {key}={getattr(self, key)}: must be >= 1.")
-        if self.scale not in ("paper", "reduced"):
-            raise ValueError(f"study {self.name!r}: scale={self.scale!r}: 'paper' or 'reduced'.")
+
+    def _check_numbers(self) -> None:
+        episodes = [t.final_episodes for t in self.tasks if t.final_episodes is not None]
+        for key, value in (
+            ("final_episodes", self.final_episodes),
+            *(("final_episodes", number) for number in episodes),
+            ("checkpoint_interval", self.checkpoint_interval),
+        ):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(
+                    f"study {self.name!r}: {key}={value!r}: expected a whole number >= 1."
+                )
+        if not isinstance(self.cpus_per_trial, int | float) or self.cpus_per_trial <= 0:
+            raise ValueError(
+                f"study {self.name!r}: cpus_per_trial={self.cpus_per_trial!r}: must be > 0."
+            )
 
     def _check_setting(self, setting: Setting) -> None:
         _check_name("setting", setting.name)
@@ -171,17 +210,7 @@ def load_study(path: Path) -> Study:
     Raises:
         ValueError: If the file is missing, fails, or defines no valid study.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file.")
-    spec = importlib.util.spec_from_file_location("rllib_study_file", path)
-    if path.suffix != ".py" or spec is None or spec.loader is None:
-        raise ValueError(f"{path} is not a Python file (.py).")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise ValueError(f"{path} failed: {type(error).__name__}: {error}") from error
+    module = run_python_file(path, "rllib_study_file")
     study = getattr(module, "study", None)
     if not isinstance(study, Study):
         raise ValueError(
@@ -200,13 +229,29 @@ def _check_name(what: str, name: str) -> None:
         )
 
 
-def _check_seeds(study: str, seeds: Sequence[int] | None) -> None:
-    if seeds is None:
-        return
-    values = list(seeds)
+_FIELDS = {
+    "env": "StudyTask(env)",
+    "seed": "the study's, task's or setting's `seeds`",
+    "dataset_dir": "--dataset-dir",
+}
+
+
+def _check_config(study: str, config: Mapping[str, Any]) -> None:
+    if not isinstance(config, Mapping):
+        raise ValueError(f"study {study!r}: config={config!r}: expected a dict of config keys.")
+    for key, instead in _FIELDS.items():
+        if key in config:
+            raise ValueError(f"study {study!r}: {key!r} in a `config`: name it in {instead}.")
+
+
+def _check_seeds(study: str, seeds: Sequence[int]) -> None:
+    try:
+        values = list(seeds)
+    except TypeError:
+        values = []
     whole = all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in values)
     if not values or not whole or len(set(values)) < len(values):
         raise ValueError(
-            f"study {study!r}: seeds={values}: expected different whole numbers >= 0, such as "
+            f"study {study!r}: seeds={seeds!r}: expected different whole numbers >= 0, such as "
             "range(5)."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from rllib_fmq._version import __version__
+from rllib_fmq.algorithms.paths import AUTO, MINARI
 from rllib_fmq.studies.definition import DEFAULT, Study
+from rllib_fmq.studies.locks import locked
 from rllib_fmq.studies.progress import StudyProgress
-from rllib_fmq.studies.store import INFO, export, write_json
+from rllib_fmq.studies.store import INFO, check_table_is_ours, export, write_json
 from rllib_fmq.studies.trial_run import (
-    CHECKPOINT,
     git_revision,
     is_complete,
     is_trained,
+    parent_error,
     run_trial,
     trial_folder,
 )
-from rllib_fmq.studies.trials import OFFLINE, Trial, choose_trials, plan_trials
+from rllib_fmq.studies.trials import OFFLINE, ONLINE, Trial, choose_trials, plan_trials
 
 STOPPED = "stopped.json"
 """Left by a trial that a scheduler stopped before its end."""
@@ -31,14 +34,15 @@ class Outcome:
     """What is done of a study, and what is not."""
 
     total: int
+    """Trials that were asked for."""
     finished: int
     """Complete trials, those of earlier runs included."""
     stopped: int
     """Trials that the scheduler stopped early."""
     failed: Mapping[str, str]
     """Trial -> error, one line."""
-    blocked: Sequence[str]
-    """Trials that were not started because their offline phase failed."""
+    blocked: Mapping[str, str]
+    """Trial -> why it cannot start from its offline phase."""
     unfinished: Sequence[str]
     """Trials that were interrupted or not started."""
 
@@ -70,32 +74,49 @@ def run_study(
     Returns:
         What is done.
     Raises:
-        ValueError: If the study or one of its configs is wrong; nothing is run then.
+        ValueError: If the study or one of its configs is wrong, a dataset is missing, the folder
+            holds a table that would be replaced, or another process runs the study in it;
+            nothing is run then.
     """
     study.check()
     planned = plan_trials(study, dataset_dir)
     trials = choose_trials(planned, only)
+    _check_datasets(trials)
     folder = folder.expanduser().resolve()
-    write_json(folder / INFO, describe_study(study, planned, command))
-    progress = StudyProgress(len(trials), say)
-    progress.begin(sum(_is_over(folder, t) for t in trials))
+    check_table_is_ours(folder)
+    with locked(folder, f"study {study.name!r}"):
+        write_json(folder / INFO, describe_study(study, planned, command))
+        progress = StudyProgress(len(trials), say)
+        progress.begin(sum(_is_over(study, folder, t) for t in trials))
+        try:
+            for stage in _stages(trials):
+                if not progress.interrupted:
+                    _run_stage(study, folder, stage, max_concurrent, progress)
+        finally:
+            export(folder)
+        return _outcome(study, folder, trials, progress)
+
+
+def _stages(trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
+    """Offline phases, then what starts from them.
+
+    Seed by seed, so that what is done after an interruption can be compared.
+    """
     parents = {trial.parent for trial in trials if trial.parent}
-    try:
-        for stage in (
-            [trial for trial in trials if trial.id in parents],
-            [trial for trial in trials if trial.id not in parents],
-        ):
-            # Seed by seed, so that what is done after an interruption can be compared.
-            ready = [
-                t
-                for t in sorted(stage, key=lambda trial: trial.seed)
-                if not _is_over(folder, t) and _can_start(folder, t, progress)
-            ]
-            if ready and not progress.interrupted:
-                _run_stage(study, folder, ready, max_concurrent, progress)
-    finally:
-        export(folder)
-    return _outcome(folder, trials, progress.errors)
+    ordered = sorted(trials, key=lambda trial: trial.seed)
+    first = [trial for trial in ordered if trial.id in parents]
+    return first, [trial for trial in ordered if trial.id not in parents]
+
+
+def _check_datasets(trials: Sequence[Trial]) -> None:
+    for trial in trials:
+        dataset = trial.values["dataset"]
+        named = isinstance(dataset, str) and dataset != AUTO and not dataset.startswith(MINARI)
+        if named and not Path(dataset).exists():
+            raise ValueError(
+                f"{trial.task}: dataset {dataset} does not exist; name the folder that holds it "
+                "with --dataset-dir, or leave such trials out with --only."
+            )
 
 
 def describe_study(study: Study, trials: Sequence[Trial], command: str) -> dict[str, Any]:
@@ -117,6 +138,9 @@ def describe_study(study: Study, trials: Sequence[Trial], command: str) -> dict[
         "methods": [method.name for method in study.methods],
         "settings": [DEFAULT, *(setting.name for setting in study.settings)],
         "trials": [trial.id for trial in trials],
+        "parents": {
+            trial.id: trial.method for trial in trials if trial.id in {t.parent for t in trials}
+        },
         "command": command,
         "version": __version__,
         "git_revision": git_revision(),
@@ -126,28 +150,54 @@ def describe_study(study: Study, trials: Sequence[Trial], command: str) -> dict[
 def _run_stage(
     study: Study,
     folder: Path,
+    stage: Sequence[Trial],
+    max_concurrent: int,
+    progress: StudyProgress,
+) -> None:
+    ready = [
+        trial
+        for trial in stage
+        if not _is_over(study, folder, trial) and not _start_error(folder, trial)
+    ]
+    online = [trial for trial in ready if trial.phase != OFFLINE]
+    if study.scheduler is None or not online:
+        _run_trials(study, folder, ready, None, max_concurrent, progress)
+        return
+    for task in dict.fromkeys(trial.task for trial in online):
+        # Success on an easy task says nothing of a hard one: each has a scheduler of its own.
+        trials = [trial for trial in ready if trial.task == task]
+        scheduler = copy.deepcopy(study.scheduler)
+        if not progress.interrupted:
+            _run_trials(study, folder, trials, scheduler, max_concurrent, progress)
+
+
+def _run_trials(
+    study: Study,
+    folder: Path,
     trials: Sequence[Trial],
+    scheduler: Any,
     max_concurrent: int,
     progress: StudyProgress,
 ) -> None:
     """Run trials side by side, as far as there is room."""
     from ray import tune
 
+    if not trials:
+        return
     by_id = {trial.id: trial for trial in trials}
+    name, interval = study.name, study.checkpoint_interval
 
     def run(config: dict[str, Any]) -> None:
-        run_trial(
-            study.name, folder, by_id[config["trial"]], study.checkpoint_interval, tune.report
-        )
+        run_trial(name, folder, by_id[config["trial"]], interval, tune.report)
 
-    offline = all(trial.phase == OFFLINE for trial in trials)
-    scheduler = None if offline else study.scheduler
+    judged = scheduler is not None and getattr(scheduler, "metric", None) is None
+    stage = OFFLINE if all(trial.phase == OFFLINE for trial in trials) else ONLINE
     tuner = tune.Tuner(
         tune.with_resources(run, lambda c: trial_resources(study, by_id[c["trial"]])),
         param_space={"trial": tune.grid_search(list(by_id))},
         tune_config=tune.TuneConfig(
-            metric="success_rate" if scheduler else None,
-            mode="max" if scheduler else None,
+            metric="success_rate" if judged else None,
+            mode="max" if judged else None,
             scheduler=scheduler,
             max_concurrent_trials=max_concurrent or None,
             trial_name_creator=_trial_id,
@@ -155,18 +205,19 @@ def _run_stage(
             reuse_actors=True,  # a new process imports for many seconds
         ),
         run_config=tune.RunConfig(
-            name=f"{'offline' if offline else 'online'}-{time.strftime('%Y%m%d-%H%M%S')}",
+            name=f"{stage}-{time.strftime('%Y%m%d-%H%M%S')}-{trials[0].id[-12:]}",
             storage_path=str(folder / "tune"),
             verbose=0,
             callbacks=[progress],
         ),
     )
     tuner.fit()
-    for name in progress.completed - set(progress.errors):
-        if name in by_id and not is_trained(folder, by_id[name]):
-            write_json(trial_folder(folder, name) / STOPPED, {"scheduler": repr(scheduler)})
+    for trial in trials:
+        ended = trial.id in progress.completed and trial.id not in progress.errors
+        if ended and not is_trained(folder, trial):
+            write_json(trial_folder(folder, trial.id) / STOPPED, {"stopped_by": "scheduler"})
     progress.interrupted = any(
-        not _is_over(folder, trial) and trial.id not in progress.errors for trial in trials
+        not _is_over(study, folder, trial) and trial.id not in progress.errors for trial in trials
     )
 
 
@@ -192,25 +243,34 @@ def _trial_id(trial: Any) -> str:
     return str(trial.config["trial"])
 
 
-def _is_over(folder: Path, trial: Trial) -> bool:
-    return is_complete(folder, trial) or (trial_folder(folder, trial.id) / STOPPED).is_file()
+def _is_over(study: Study, folder: Path, trial: Trial) -> bool:
+    stopped = study.scheduler is not None and (trial_folder(folder, trial.id) / STOPPED).is_file()
+    return stopped or is_complete(folder, trial)
 
 
-def _can_start(folder: Path, trial: Trial, progress: StudyProgress) -> bool:
-    return not trial.parent or (trial_folder(folder, trial.parent) / CHECKPOINT).is_dir()
+def _start_error(folder: Path, trial: Trial) -> str:
+    """Why a trial cannot start; what only lacks evaluations needs no parent."""
+    return "" if is_trained(folder, trial) else parent_error(folder, trial)
 
 
-def _outcome(folder: Path, trials: Sequence[Trial], errors: Mapping[str, str]) -> Outcome:
-    remaining = [trial for trial in trials if not _is_over(folder, trial)]
-    failed = {trial.id: errors[trial.id] for trial in remaining if trial.id in errors}
-    blocked = [t.id for t in remaining if t.parent in failed and t.id not in failed]
-    known = {*failed, *blocked}
+def _outcome(
+    study: Study, folder: Path, trials: Sequence[Trial], progress: StudyProgress
+) -> Outcome:
     finished = sum(is_complete(folder, trial) for trial in trials)
+    remaining = [trial for trial in trials if not _is_over(study, folder, trial)]
+    failed = {t.id: progress.errors[t.id] for t in remaining if t.id in progress.errors}
+    blocked = {
+        trial.id: error
+        for trial in remaining
+        if trial.id not in failed
+        and (not progress.interrupted or trial.parent in failed)
+        and (error := _start_error(folder, trial))
+    }
     return Outcome(
         total=len(trials),
         finished=finished,
         stopped=len(trials) - len(remaining) - finished,
         failed=failed,
         blocked=blocked,
-        unfinished=[trial.id for trial in remaining if trial.id not in known],
+        unfinished=[t.id for t in remaining if t.id not in failed and t.id not in blocked],
     )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TRIALS, ROWS, TABLE, CSV = "trials", "rows.jsonl", "results.parquet", "results.csv"
 INFO, CONFIGS = "study.json", "configs.json"
+CONFIG_FILES = "config*.json"
 
 TEXTS = (
     "study",
@@ -123,6 +124,16 @@ def config_id(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def config_file(trial: Path, name: str) -> Path:
+    """Where a trial keeps a config; one that changes does not replace the one before.
+
+    Args:
+        trial: Folder of the trial.
+        name: From ``config_id``.
+    """
+    return trial / f"config-{name}.json"
+
+
 def read_results(path: str | Path) -> pd.DataFrame:
     """The table of a study, whether it is running, finished or only its table was kept.
 
@@ -135,8 +146,6 @@ def read_results(path: str | Path) -> pd.DataFrame:
         FileNotFoundError: If there are no results.
         ValueError: If a file is damaged or lacks a column.
     """
-    import pandas as pd
-
     source = Path(path).expanduser()
     if not source.exists():
         raise FileNotFoundError(f"study not found: {path} does not exist.")
@@ -148,17 +157,25 @@ def read_results(path: str | Path) -> pd.DataFrame:
                 f"{TRIALS}/*/{ROWS} in it, as `rllib study run` writes it."
             )
         source = tables[0]
-    if source.is_dir():
-        planned = read_info(source).get("trials")  # those of an earlier definition are left out
-        files = sorted(source.glob(f"{TRIALS}/*/{ROWS}"))
-        chosen = [f for f in files if planned is None or f.parent.name in planned]
-        rows = [row for file in chosen for row in read_lines(file)]
-        frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    else:
-        frame = _read_table(source)
+    frame = _assembled(source) if source.is_dir() else _read_table(source)
     if frame.empty:
         raise ValueError(f"{path} holds no measurement yet.")
-    return _typed(frame).drop_duplicates(list(KEY), keep="last", ignore_index=True)
+    return _typed(frame, source).drop_duplicates(list(KEY), keep="last", ignore_index=True)
+
+
+def _assembled(folder: Path) -> pd.DataFrame:
+    """What the trials wrote; those of an earlier definition of the study are left out."""
+    import pandas as pd
+
+    info = read_info(folder)
+    planned, parents = info.get("trials"), info.get("parents", {})
+    files = sorted(folder.glob(f"{TRIALS}/*/{ROWS}"))
+    chosen = [f for f in files if planned is None or f.parent.name in planned]
+    frame = pd.DataFrame([row for f in chosen for row in read_lines(f)], columns=list(COLUMNS))
+    # Methods that were added to the study later start from it, too.
+    labels = zip(frame["trial"], frame["method"], strict=True)
+    frame["method"] = [parents.get(trial, method) for trial, method in labels]
+    return frame
 
 
 def read_lines(file: Path) -> Iterator[Mapping[str, Any]]:
@@ -203,7 +220,7 @@ def read_configs(path: str | Path) -> dict[str, dict[str, Any]]:
     """
     folder = _folder(path)
     configs = _read_json(folder / CONFIGS)
-    for file in sorted(folder.glob(f"{TRIALS}/*/config.json")):
+    for file in sorted(folder.glob(f"{TRIALS}/*/{CONFIG_FILES}")):
         content = _read_json(file)
         configs[config_id(content)] = content
     return configs
@@ -219,7 +236,7 @@ def export(folder: Path) -> pd.DataFrame | None:
     Returns:
         The table; None, and nothing written, where no trial has measured anything yet.
     """
-    if not any(folder.glob(f"{TRIALS}/*/{ROWS}")):
+    if _assembled(folder).empty:
         return None
     frame = read_results(folder)
     configs = read_configs(folder)
@@ -230,6 +247,25 @@ def export(folder: Path) -> pd.DataFrame | None:
         frame.to_csv(staged, index=False)
     write_json(folder / CONFIGS, configs)
     return frame
+
+
+def check_table_is_ours(folder: Path) -> None:
+    """Refuse to replace a table whose trials are not in the folder.
+
+    Args:
+        folder: Where a study is to be run.
+    Raises:
+        ValueError: If a table that was kept lies there without what it was made from.
+    """
+    if not (folder / TABLE).is_file():
+        return
+    known = {file.parent.name for file in folder.glob(f"{TRIALS}/*/{ROWS}")}
+    gone = set(_read_table(folder / TABLE)["trial"]) - known
+    if gone:
+        raise ValueError(
+            f"{folder} holds the table of {len(gone)} trials whose folders are gone, and running "
+            "would replace it: name another folder with -o, or move the table away."
+        )
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -247,7 +283,15 @@ def _read_table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        if path.suffix == ".parquet":
+            frame = pd.read_parquet(path)
+        else:  # names such as 1234567e89 or NA are no numbers
+            frame = pd.read_csv(
+                path,
+                dtype=dict.fromkeys(TEXTS, str),
+                keep_default_na=False,
+                na_values={name: [""] for name in (*INTEGERS, *NUMBERS)},
+            )
     except Exception as error:  # whatever pandas and pyarrow make of a damaged file
         raise ValueError(f"cannot read {path} as a table of results: {error}") from error
     missing = [name for name in COLUMNS if name not in frame.columns]
@@ -256,12 +300,18 @@ def _read_table(path: Path) -> pd.DataFrame:
     return frame[list(COLUMNS)]
 
 
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.assign(
-        **{name: frame[name].astype(object).fillna("").astype(str) for name in TEXTS},
-        **{name: frame[name].astype("int64") for name in INTEGERS},
-        **{name: frame[name].astype("float64") for name in NUMBERS},
-    )
+def _typed(frame: pd.DataFrame, source: Path) -> pd.DataFrame:
+    columns: dict[str, Any] = {n: frame[n].astype(object).fillna("").astype(str) for n in TEXTS}
+    for names, kind in ((INTEGERS, "int64"), (NUMBERS, "float64")):
+        for name in names:
+            try:
+                columns[name] = frame[name].astype(kind)
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{source} has values in its column {name!r} that are no numbers or missing: "
+                    "the table is damaged."
+                ) from error
+    return frame.assign(**columns)
 
 
 def _folder(path: str | Path) -> Path:

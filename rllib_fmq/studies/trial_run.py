@@ -19,17 +19,21 @@ from rllib_fmq.flow.selection import SelectorSettings
 from rllib_fmq.rollout.checkpoints import evaluate_checkpoint
 from rllib_fmq.rollout.evaluation import summarise
 from rllib_fmq.seeds import FINAL_EVALUATION_SEED
+from rllib_fmq.studies.data_record import data_record
+from rllib_fmq.studies.identity import full_config
+from rllib_fmq.studies.locks import locked
 from rllib_fmq.studies.store import (
     ROWS,
     TRIALS,
     RowWriter,
+    config_file,
     config_id,
     read_lines,
     write_json,
 )
-from rllib_fmq.studies.trials import Trial, full_config
+from rllib_fmq.studies.trials import Trial
 
-CHECKPOINT, DONE, CONFIG = "checkpoint", "done.json", "config.json"
+CHECKPOINT, DONE = "checkpoint", "done.json"
 
 Report = Callable[[Mapping[str, Any]], None]
 
@@ -57,11 +61,12 @@ def is_trained(study: Path, trial: Trial) -> bool:
 def missing_selectors(study: Path, trial: Trial) -> list[Mapping[str, Any]]:
     """Those of a trial's final evaluations that are still to be made."""
     rows = trial_folder(study, trial.id) / ROWS
-    made = [
-        json.loads(row["selector_config"])
+    episodes = {
+        row["selector_config"]: row.get("episodes")  # the last one counts
         for row in (read_lines(rows) if rows.is_file() else ())
-        if row["kind"] == "final" and row.get("episodes") == trial.final_episodes
-    ]
+        if row["kind"] == "final"
+    }
+    made = [json.loads(text) for text, n in episodes.items() if n == trial.final_episodes]
     return [selector for selector in trial.selectors if dict(selector) not in made]
 
 
@@ -80,17 +85,25 @@ def run_trial(
         folder: Of the study.
         trial: What to do.
         checkpoint_interval: Iterations between two checkpoints.
-        report: Called with ``success_rate`` and counters after each iteration, for Tune.
+        report: Called with ``success_rate`` and counters after each evaluation, for Tune; the
+            last time when the trial is complete.
     Raises:
         FileNotFoundError: If the parent's checkpoint is missing.
+        ValueError: If another process runs this trial, or the dataset is not the one that other
+            trials of the study were trained on.
     """
     own = trial_folder(folder, trial.id)
-    own.mkdir(parents=True, exist_ok=True)
-    initial = _parent_checkpoint(folder, trial)
-    config = trial.config(initial)
-    described = full_config(config)
-    write_json(own / CONFIG, described)
-    writer = RowWriter(
+    with locked(own, f"trial {trial.id}"):
+        last: Mapping[str, Any] = {}
+        if not is_trained(folder, trial):
+            last = _train(study, folder, trial, checkpoint_interval, report)
+        _evaluate(study, folder, trial)
+        if last:
+            report(last)
+
+
+def _writer(study: str, trial: Trial, own: Path, config: str) -> RowWriter:
+    return RowWriter(
         own / ROWS,
         {
             "study": study,
@@ -102,26 +115,25 @@ def run_trial(
             "seed": trial.seed,
             "version": __version__,
             "git_revision": git_revision(),
-            "config_id": config_id(described),
+            "config_id": config,
         },
     )
-    if not is_trained(folder, trial):
-        _train(trial, config, own, writer, checkpoint_interval, report)
-    _evaluate(folder, trial, own, writer)
 
 
 def _train(
-    trial: Trial,
-    config: Any,
-    own: Path,
-    writer: RowWriter,
-    checkpoint_interval: int,
-    report: Report,
-) -> None:
+    study: str, folder: Path, trial: Trial, checkpoint_interval: int, report: Report
+) -> Mapping[str, Any]:
+    """Both phases, or what is left of them; what is to be reported in the end."""
+    own = trial_folder(folder, trial.id)
+    config = trial.config(_parent_checkpoint(folder, trial))
     algorithm = config.build_algo()
     try:
-        seconds = _restore(algorithm, own)
-        started = time.monotonic() - seconds
+        described = full_config(config) | data_record(algorithm, folder, trial)
+        name = config_id(described)
+        write_json(config_file(own, name), described)
+        writer = _writer(study, trial, own, name)
+        started = time.monotonic() - _restore(algorithm, own)
+        last: Mapping[str, Any] = {}
         while algorithm.phase != "finished":
             result = algorithm.train()
             for row in _rows(algorithm, result):
@@ -129,22 +141,28 @@ def _train(
             finished = algorithm.phase == "finished"
             if finished or algorithm.iteration % checkpoint_interval == 0:
                 _save(algorithm, own, time.monotonic() - started)
-            report(_reported(result))
+            last = _reported(result)
+            if result["evaluated_this_iteration"] and not finished:
+                report(last)
         write_json(
             own / DONE,
             {
                 "num_updates": algorithm.num_updates,
                 "num_online_env_steps": algorithm.num_online_env_steps,
                 "wall_seconds": time.monotonic() - started,
+                "config_id": name,
             },
         )
+        return last
     finally:
         algorithm.stop()
         shutil.rmtree(algorithm.logdir, ignore_errors=True)  # RLlib's own, and empty
 
 
-def _evaluate(folder: Path, trial: Trial, own: Path, writer: RowWriter) -> None:
+def _evaluate(study: str, folder: Path, trial: Trial) -> None:
+    own = trial_folder(folder, trial.id)
     content = json.loads((own / DONE).read_text(encoding="utf-8"))
+    writer = _writer(study, trial, own, content["config_id"])
     for selector in missing_selectors(folder, trial):
         started = time.monotonic()
         settings = SelectorSettings(**selector)
@@ -217,36 +235,47 @@ def _number(value: Any) -> float:
 
 def _save(algorithm: Any, own: Path, seconds: float) -> None:
     """Replace the trial's checkpoint; at any moment one of the two is whole."""
-    staged, old = own / f"{CHECKPOINT}.new", own / f"{CHECKPOINT}.old"
-    for folder in (staged, old):
-        shutil.rmtree(folder, ignore_errors=True)
+    staged, current, old = (own / f"{CHECKPOINT}{suffix}" for suffix in (".new", "", ".old"))
+    shutil.rmtree(staged, ignore_errors=True)
     algorithm.save_to_path(str(staged))
     write_json(staged / "trial.json", {"wall_seconds": seconds})
-    if (own / CHECKPOINT).exists():
-        (own / CHECKPOINT).rename(old)
-    staged.rename(own / CHECKPOINT)
+    if current.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        current.rename(old)
+    staged.rename(current)
     shutil.rmtree(old, ignore_errors=True)
 
 
 def _restore(algorithm: Any, own: Path) -> float:
     """Go on from the trial's own checkpoint, if it has one; seconds that it had taken."""
-    for folder in (own / CHECKPOINT, own / f"{CHECKPOINT}.old"):
-        if (folder / "trial.json").is_file():
-            algorithm.restore_from_path(str(folder))
-            return float(json.loads((folder / "trial.json").read_text())["wall_seconds"])
-    return 0.0
+    current, old = own / CHECKPOINT, own / f"{CHECKPOINT}.old"
+    if not current.exists() and (old / "trial.json").is_file():
+        old.rename(current)  # a kill came between the two renames
+    if not (current / "trial.json").is_file():
+        return 0.0
+    algorithm.restore_from_path(str(current))
+    return float(json.loads((current / "trial.json").read_text())["wall_seconds"])
+
+
+def parent_error(folder: Path, trial: Trial) -> str:
+    """Why a trial cannot start from its parent; "" if it can."""
+    if not trial.parent:
+        return ""
+    parent = trial_folder(folder, trial.parent)
+    if not (parent / DONE).is_file():
+        return f"its offline phase {trial.parent} is not finished."
+    if not (parent / CHECKPOINT).is_dir():
+        return (
+            f"the checkpoint of its offline phase {trial.parent} is gone: remove that trial's "
+            "folder to train it again."
+        )
+    return ""
 
 
 def _parent_checkpoint(folder: Path, trial: Trial) -> str | None:
-    if not trial.parent:
-        return None
-    checkpoint = trial_folder(folder, trial.parent) / CHECKPOINT
-    if not checkpoint.is_dir():
-        raise FileNotFoundError(
-            f"the offline phase {trial.parent} left no checkpoint at {checkpoint}: remove that "
-            "trial's folder and run the study again."
-        )
-    return str(checkpoint)
+    if error := parent_error(folder, trial):
+        raise FileNotFoundError(error)
+    return str(trial_folder(folder, trial.parent) / CHECKPOINT) if trial.parent else None
 
 
 @lru_cache(maxsize=1)

@@ -10,64 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-
 from rllib_fmq.algorithms.config import FlowMapConfig
 from rllib_fmq.algorithms.paths import AUTO, MINARI
-from rllib_fmq.algorithms.settings import FlowMapSettings
 from rllib_fmq.studies.definition import DEFAULT, Method, Setting, Study, StudyTask
+from rllib_fmq.studies.identity import full_config, make_config, offline_key
 from rllib_fmq.studies.store import config_id, methods_label
 
 OFFLINE, ONLINE = "offline", "online"
-
-# Keys that change nothing before the switch. Every other key is compared, also those of RLlib,
-# so that a key which is forgotten here costs a second offline phase and never a wrong one.
-_ONLINE_KEYS = frozenset(
-    [
-        "eta",
-        "beta",
-        "disagreement_eps",
-        "radius_numerator",
-        "guidance_critic",
-        "online_diagonal_weight",
-        "online_distillation_weight",
-        "online_env_steps",
-        "utd_ratio",
-        "learning_starts",
-        "reset_optimizer_online",
-        "replay_capacity",
-        "collection_selector",
-        "collection_num_candidates",
-        "evaluation_selector",
-        "scoring",
-        "num_env_runners",
-        "num_envs_per_env_runner",
-        "rollout_fragment_length",
-    ]
-)
-# These act through the selector of the critic target, which is compared as a whole.
-_TARGET_KEYS = frozenset(
-    [
-        "target_selector",
-        "target_num_candidates",
-        "num_candidates",
-        "euler_steps",
-        "beam_width",
-        "search_iters",
-        "branches",
-        "qgbs_eta",
-        "snr",
-        "qgbs_completion",
-    ]
-)
-# Attributes that an AlgorithmConfig derives from others or that only say how it is shown.
-_DERIVED = frozenset(
-    ("class", "algo_class", "model", "callbacks_class", "custom_evaluation_function", "_is_frozen")
-)
-# Where things lie differs between machines; the table's column `parent` names the checkpoint.
-_PLACES = frozenset(("dataset_dir", "initial_checkpoint"))
-# Of RLlib's own keys, those that are worth a line also where they have RLlib's default.
-_ALWAYS = ("lr", "gamma", "_train_batch_size_per_learner", "seed", "env", "num_learners")
 
 
 @dataclass(frozen=True)
@@ -108,51 +57,6 @@ class Trial:
         return make_config(self.algorithm, values)
 
 
-def make_config(algorithm: str, values: Mapping[str, Any]) -> FlowMapConfig:
-    """The config of a method with some keys set.
-
-    Args:
-        algorithm: "FMQ", "QGBS", "MVP" or "QC".
-        values: Config keys.
-    Returns:
-        A new config, checked.
-    Raises:
-        ValueError: If the algorithm is none of ours, or a key or a value is wrong.
-    """
-    from rllib_fmq.registration import ALGORITHMS
-
-    if algorithm not in ALGORITHMS:
-        raise ValueError(
-            f"algorithm {algorithm!r}: studies compare {', '.join(ALGORITHMS)}; a Method whose "
-            "name is none of these needs algorithm=..."
-        )
-    config: FlowMapConfig = ALGORITHMS[algorithm].get_default_config()
-    config.update_from_dict(dict(values))
-    config.validate()
-    return config
-
-
-def full_config(config: FlowMapConfig) -> dict[str, Any]:
-    """All settings of a run as JSON values, for the record.
-
-    Args:
-        config: Of the run.
-    Returns:
-        Every key of ours, and RLlib's where they differ from its defaults; of places only the
-        dataset's name.
-    """
-    defaults, rllib = vars(FlowMapSettings()), set(vars(AlgorithmConfig()))
-    described = {}
-    for key, value in vars(config).items():
-        plain = _plain(value)
-        changed = key not in defaults or plain != _plain(defaults[key])
-        if key not in _DERIVED | _PLACES and (key not in rllib or changed or key in _ALWAYS):
-            described[key.lstrip("_")] = plain  # RLlib hides some settings behind properties
-    described["algorithm"] = config.algo_class.__name__ if config.algo_class else ""
-    described["dataset"] = _dataset_name(config.dataset)
-    return described
-
-
 def plan_trials(study: Study, dataset_dir: Path | None = None) -> list[Trial]:
     """All trials of a study, offline phases first.
 
@@ -176,7 +80,7 @@ def plan_trials(study: Study, dataset_dir: Path | None = None) -> list[Trial]:
                     if config.offline_updates == 0 or config.online_env_steps == 0:
                         online.append(whole)  # nothing to share
                         continue
-                    share = _share_key(config)
+                    share = offline_key(config)
                     parent = offline.get(share) or _offline_trial(whole, config)
                     new = () if whole.selectors[0] in parent.selectors else whole.selectors[:1]
                     offline[share] = dataclasses.replace(parent, selectors=parent.selectors + new)
@@ -234,13 +138,14 @@ def _whole_trial(
     """The trial as it would be if it did both phases itself."""
     values: dict[str, Any] = {
         **study.config,
+        "dataset": task.dataset,
         **task.config,
         **method.config,
         **(setting.config if setting else {}),
         "env": task.env,
         "seed": seed,
-        "dataset": _dataset(task.dataset, dataset_dir),
     }
+    values["dataset"] = _dataset(values["dataset"], dataset_dir)
     if dataset_dir is not None:
         values["dataset_dir"] = str(dataset_dir.resolve())
     algorithm = method.algorithm or method.name
@@ -276,7 +181,7 @@ def _offline_trial(whole: Trial, config: FlowMapConfig) -> Trial:
         values=values | {"online_env_steps": 0},
         selectors=whole.selectors[:1],  # the method's own
     )
-    shared = _share_key(config)
+    shared = offline_key(config)
     name = f"{OFFLINE}-{_slug(whole.task)}-s{whole.seed}-{config_id({'offline': shared})}"
     return dataclasses.replace(trial, id=name)
 
@@ -286,13 +191,6 @@ def _named(trial: Trial, parent: str) -> Trial:
     what = "-".join(_slug(text) for text in (trial.task, trial.method, trial.setting))
     name = f"{trial.phase}-{what}-s{trial.seed}-{digest}"
     return dataclasses.replace(trial, id=name, parent=parent)
-
-
-def _share_key(config: FlowMapConfig) -> str:
-    left_out = _ONLINE_KEYS | _TARGET_KEYS | {"algorithm"}
-    offline = {k: v for k, v in full_config(config).items() if k not in left_out}
-    offline["target"] = dataclasses.asdict(config.selector("target"))
-    return json.dumps(offline, sort_keys=True)
 
 
 def _final_selectors(
@@ -321,23 +219,5 @@ def _dataset(dataset: str | None, folder: Path | None) -> str | None:
     return str(Path(dataset).expanduser().resolve())
 
 
-def _dataset_name(dataset: str | None) -> str | None:
-    if dataset is None or dataset.startswith(MINARI):
-        return dataset
-    return Path(dataset).name
-
-
 def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.=+]+", "-", text).strip("-")
-
-
-def _plain(value: Any) -> Any:
-    """JSON for a config's value: objects by their name."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | range):
-        return [_plain(v) for v in value]
-    name = getattr(value, "__qualname__", type(value).__qualname__)
-    return f"{getattr(value, '__module__', type(value).__module__)}.{name}"

@@ -73,7 +73,7 @@ class Small:
         return {file.parent.name: file.read_text() for file in files}
 
     def kill_in_the_middle(self) -> None:
-        """SIGKILL the command and all that it started, once two trials have ended."""
+        """SIGKILL the command and all that it started, when two online trials have begun."""
         process = subprocess.Popen(
             [sys.executable, "-m", "rllib_fmq.cli", *self.arguments],
             stdout=subprocess.DEVNULL,
@@ -149,10 +149,13 @@ def test_second_start_runs_what_is_missing(
 
 def test_trial_that_fails_is_reported_and_does_not_stop_the_others(resumed: Outcome) -> None:
     assert resumed.code == 1
-    assert resumed.err.strip().splitlines()[-1].startswith("rllib: 1 trials failed")
-    assert len(re.findall("FAILED", resumed.out)) == 1
-    assert "-FMQ-fails-s0-" in resumed.err or "offline-" in resumed.err
-    assert "finite" in resumed.err
+    (failed,) = re.findall(r"^(offline-\S+): FAILED: .*finite", resumed.out, flags=re.M)
+    (line,) = resumed.err.strip().splitlines()
+    assert line.startswith(f"rllib: 1 trial failed, such as {failed}: ")
+    assert re.search(
+        r"1 trial cannot start, such as online-\S+-FMQ-fails-s0-\S+: its offline", line
+    )
+    assert f"its offline phase {failed} is not finished" in line
     assert "12 of 14 trials are complete" in resumed.out
 
 
@@ -188,6 +191,9 @@ def test_table_says_what_was_run(killed: Small, resumed: Outcome) -> None:
     info = read_info(killed.out)
     assert info["name"] == "small"
     assert len(info["trials"]) == 14
+    assert info["command"] == "rllib " + " ".join(
+        killed.arguments[:-2]  # without the CPUs, which change nothing
+    )
     assert str(killed.out) not in json.dumps(read_configs(killed.out))
 
 
@@ -219,18 +225,33 @@ def test_dry_run_lists_trials_and_starts_nothing(tmp_path: Path, data: Path) -> 
     assert not small.out.exists()
 
 
+STOPPER = """
+from ray.tune.schedulers import FIFOScheduler
+
+class StopSeedOne(FIFOScheduler):
+    def on_trial_result(self, tune_controller, trial, result):
+        assert 0.0 <= result["success_rate"] <= 1.0
+        behind = "-s1-" in str(trial) and result["num_online_env_steps"] == 20
+        return self.STOP if behind else self.CONTINUE
+"""
+
+
 def test_scheduler_stops_what_falls_behind(tmp_path: Path, data: Path) -> None:
     small = Small(tmp_path, data)
     text = small.file.read_text().split("    settings=")[0]
-    text = text.replace("(0, 1)", "(0,)").replace("for n in (1, 2)", "for n in (1,)")
-    text = text.replace(', Method("MVP")', "") + "    scheduler=ASHAScheduler(max_t=1),\n)\n"
-    small.file.write_text("from ray.tune.schedulers import ASHAScheduler\n" + text)
+    text = text.replace("for n in (1, 2)", "for n in (1,)").replace(', Method("MVP")', "")
+    small.file.write_text(STOPPER + text + "    scheduler=StopSeedOne(),\n)\n")
     first = run_rllib(*small.arguments)
     assert first.code == 0, first.err
-    assert "1 of 2 trials are complete, 1 were stopped by the scheduler" in first.out
+    assert "3 of 4 trials are complete, 1 stopped by the scheduler" in first.out
     table = read_results(small.out)
-    assert set(table[table["kind"] == "final"]["phase"]) == {"offline"}
-    assert table[table["phase"] == "online"]["env_step"].max() == 20  # one iteration of three
+    online = table[table["phase"] == "online"]
+    assert online.groupby("seed")["env_step"].max().to_dict() == {0: 60, 1: 20}
+    assert set(online[online["kind"] == "final"]["seed"]) == {0}
     before = small.rows()
     assert run_rllib(*small.arguments).code == 0
     assert small.rows() == before
+    small.file.write_text(text + ")\n")  # without the scheduler, what it stopped goes on
+    assert run_rllib(*small.arguments).code == 0
+    online = read_results(small.out).query("phase == 'online'")
+    assert online.groupby("seed")["env_step"].max().to_dict() == {0: 60, 1: 60}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from rllib_fmq.studies.store import (
     COLUMNS,
     RowWriter,
+    check_table_is_ours,
     config_id,
     export,
     read_configs,
@@ -77,7 +79,7 @@ def test_trials_write_at_the_same_time(tmp_path: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(300)
         assert process.exitcode == 0
     table = read_results(tmp_path)
     assert table.groupby("trial").size().to_dict() == {"a": 200, "b": 200}
@@ -118,6 +120,47 @@ def test_trials_of_an_earlier_definition_are_left_out(tmp_path: Path) -> None:
     assert set(read_results(tmp_path)["trial"]) == {"old", "new"}
     write_json(tmp_path / "study.json", {"trials": ["new"]})
     assert set(read_results(tmp_path)["trial"]) == {"new"}
+
+
+def test_names_that_look_like_numbers_survive_csv(tmp_path: Path) -> None:
+    common = COMMON | {"trial": "a", "seed": 0, "setting": "NA"}
+    common |= {"config_id": "012345678901", "git_revision": "1234567e8901", "parent": "None"}
+    RowWriter(tmp_path / "trials" / "a" / "rows.jsonl", common).append(row(1))
+    export(tmp_path)
+    first = read_results(tmp_path / "results.csv").iloc[0]
+    for name in ("config_id", "git_revision", "setting", "parent"):
+        assert first[name] == common[name]
+
+
+def test_kept_table_is_not_replaced(tmp_path: Path) -> None:
+    writer(tmp_path).append(row(1))
+    export(tmp_path)
+    check_table_is_ours(tmp_path)
+    shutil.rmtree(tmp_path / "trials")
+    with pytest.raises(ValueError, match="the table of 1 trials whose folders are gone"):
+        check_table_is_ours(tmp_path)
+
+
+def test_methods_that_came_later_are_in_the_label_of_the_parent(tmp_path: Path) -> None:
+    writer(tmp_path).append(row(1))
+    write_json(tmp_path / "study.json", {"trials": ["a"], "parents": {"a": "FMQ/MVP"}})
+    assert read_results(tmp_path)["method"].tolist() == ["FMQ/MVP"]
+
+
+def test_export_of_a_new_definition_without_results_writes_nothing(tmp_path: Path) -> None:
+    writer(tmp_path, "old").append(row(1))
+    write_json(tmp_path / "study.json", {"trials": ["new"]})
+    assert export(tmp_path) is None
+    assert not (tmp_path / "results.parquet").exists()
+
+
+def test_damaged_numbers_are_named(tmp_path: Path) -> None:
+    writer(tmp_path).append(row(1))
+    export(tmp_path)
+    text = (tmp_path / "results.csv").read_text()
+    (tmp_path / "results.csv").write_text(text.replace(",0.5,", ",half,"))
+    with pytest.raises(ValueError, match="column 'success' that are no numbers"):
+        read_results(tmp_path / "results.csv")
 
 
 def test_errors_say_what_is_wrong(tmp_path: Path) -> None:

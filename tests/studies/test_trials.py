@@ -61,6 +61,7 @@ def test_methods_share_the_offline_phase_of_a_task_and_seed() -> None:
         ({"online_diagonal_weight": 1.0}, True),
         ({"collection_selector": "sample"}, True),
         ({"num_candidates": 4, "target_num_candidates": 32}, True),
+        ({"beam_width": 16, "euler_steps": 3}, True),
         ({"num_candidates": 4}, False),
         ({"target_selector": "sample"}, False),
         ({"target_selector": {"kind": "qgbs"}}, False),
@@ -72,6 +73,7 @@ def test_methods_share_the_offline_phase_of_a_task_and_seed() -> None:
         ({"offline_updates": 11}, False),
         ({"critic_hidden": [16]}, False),
         ({"target_aggregation": "mean"}, False),
+        ({"dataset": "other.npz"}, False),
     ],
 )
 def test_settings_share_it_where_only_the_online_phase_differs(
@@ -171,6 +173,20 @@ def test_dataset_is_looked_for_in_the_given_folder_first(tmp_path: Path) -> None
     assert plan[0].config().dataset == str(tmp_path / "d.npz")
 
 
+def test_setting_may_name_another_dataset(tmp_path: Path) -> None:
+    for name in ("all.npz", "half.npz"):
+        (tmp_path / name).touch()
+    plan = plan_trials(
+        study(
+            tasks=[StudyTask(TASK.format(1), "all.npz")],
+            settings=[Setting("half", {"dataset": "half.npz"})],
+        ),
+        tmp_path,
+    )
+    used = {(t.setting, Path(t.config().dataset).name) for t in plan if t.phase == "offline"}
+    assert used == {("default", "all.npz"), ("half", "half.npz")}
+
+
 def test_full_config_is_complete_and_json() -> None:
     described = full_config(plan_trials(study())[0].config())
     json.dumps(described)
@@ -199,14 +215,24 @@ def test_choosing() -> None:
         ({"methods": []}, "has no methods"),
         ({"methods": [Method("FMQ"), Method("FMQ")]}, "names 'FMQ' twice among its methods"),
         ({"name": "a/b"}, "study name 'a/b'"),
-        ({"seeds": (0, 0)}, r"seeds=\[0, 0\]: expected different whole numbers"),
-        ({"seeds": ()}, r"seeds=\[\]"),
-        ({"seeds": (-1,)}, r"seeds=\[-1\]"),
+        ({"seeds": (0, 0)}, r"seeds=\(0, 0\): expected different whole numbers"),
+        ({"seeds": ()}, r"seeds=\(\): expected"),
+        ({"seeds": (-1,)}, r"seeds=\(-1,\): expected"),
         ({"settings": [Setting("default", {})]}, "names 'default' twice among its settings"),
         ({"settings": [Setting("s", {}, methods=("XY",))]}, "names the method 'XY'"),
         ({"settings": [Setting("s", {}, tasks=("XY",))]}, "names the task 'XY'"),
         ({"final_episodes": 0}, "final_episodes=0"),
+        ({"final_episodes": "50"}, "final_episodes='50'"),
+        ({"tasks": [StudyTask("x", final_episodes=0)]}, "final_episodes=0"),
+        ({"cpus_per_trial": 0}, "cpus_per_trial=0"),
         ({"scale": "huge"}, "scale='huge'"),
+        ({"tasks": ["can"]}, r"'can' among its tasks: expected a StudyTask\(...\)"),
+        ({"methods": ["FMQ"]}, r"'FMQ' among its methods"),
+        ({"seeds": 5}, "seeds=5: expected different whole numbers"),
+        ({"scheduler": "asha"}, "scheduler='asha'"),
+        ({"config": {"seed": 3}}, "'seed' in a `config`: name it in .*`seeds`"),
+        ({"methods": [Method("FMQ", config={"env": "x"})]}, "'env' in a `config`"),
+        ({"settings": [Setting("s", {"dataset_dir": "x"})]}, "'dataset_dir' in a `config`"),
     ],
 )
 def test_what_cannot_be_run_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -236,6 +262,10 @@ def test_study_files(tmp_path: Path) -> None:
     file = tmp_path / "s.py"
     with pytest.raises(ValueError, match="no such file"):
         load_study(file)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match="not a Python file"):
+        (tmp_path / "s.txt").touch()
+        load_study(tmp_path / "s.txt")
     for text, message in (
         ("x = 1", "defines no `study`"),
         ("study = 3", "`study` = 3"),
