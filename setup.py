@@ -61,6 +61,8 @@ EXTRAS = {
     "minari": ["minari>=0.5.4,<0.6", "pillow>=10.1"],
     "plots": ["matplotlib>=3.9,<4"],
     "video": ["imageio-ffmpeg>=0.5,<1", "pillow>=10.1"],
+    # A search algorithm for Ray Tune: examples/tune_eta_beta.py.
+    "search": ["optuna>=4,<6"],
     "export": ["onnx>=1.18,<2", "onnxscript>=0.5,<1", "onnxruntime>=1.20,<2"],
     # The JAX baseline of `make bench`; without it the suite leaves that column out.
     "bench": ["jax>=0.10,<0.11", "jaxlib>=0.10,<0.11", "flax>=0.12,<0.13", "optax>=0.2.5,<0.3"],

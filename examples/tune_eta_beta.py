@@ -6,12 +6,14 @@
 
 eta and beta act online only, so all trials share the offline phase that
 ``examples/quickstart.py`` ran. Leave ``initial_checkpoint`` out and set ``offline_updates`` for
-trials that do both phases. Writes trials.csv and search.png into --out.
+trials that do both phases. Writes trials.csv and search.png into --out. Needs the extras [search]
+and [plots].
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,9 @@ def main() -> None:
     args = parser.parse_args()
     trials, steps, episodes = (3, 40, 1) if args.smoke else (args.trials, args.steps, 20)
     rounds = 4  # evaluations of a trial, after each of which ASHA decides
+    if steps < rounds or steps % rounds:
+        parser.error(f"--steps {steps}: expected a multiple of {rounds}, one part an evaluation")
+    name = time.strftime("search-%Y%m%d-%H%M%S")
 
     ray.init(
         num_cpus=args.cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
@@ -57,7 +62,7 @@ def main() -> None:
                 max_concurrent_trials=args.cpus,
             ),
             run_config=tune.RunConfig(
-                storage_path=str(args.out.resolve()), name="search", verbose=1 if args.smoke else 2
+                storage_path=str(args.out.resolve()), name=name, verbose=1 if args.smoke else 2
             ),
         ).fit()
     finally:
@@ -69,7 +74,7 @@ def main() -> None:
     table.to_csv(args.out / "trials.csv", index=False)
     draw(table, steps, args.out / "search.png")
     print(table.to_string(index=False, float_format="%.3f"))
-    print(f"look at {args.out / 'search.png'}; curves: rllib plot {args.out / 'search'}")
+    print(f"look at {args.out / 'search.png'}; curves: rllib plot {args.out / name}")
 
 
 def search_space(args: argparse.Namespace, steps: int, round_steps: int, episodes: int) -> Any:
@@ -77,7 +82,7 @@ def search_space(args: argparse.Namespace, steps: int, round_steps: int, episode
     _, trained = load_policy(args.checkpoint)
     return (
         FMQConfig()
-        .environment(trained.env)
+        .environment(trained.env, env_config=trained.env_config)
         # Trials run in folders of their own: paths must be absolute.
         .offline_data(dataset=str(args.dataset.resolve()))
         .training(
@@ -85,6 +90,8 @@ def search_space(args: argparse.Namespace, steps: int, round_steps: int, episode
             beta=tune.uniform(0.0, 1.0),
             actor_hidden=trained.actor_hidden,
             critic_hidden=trained.critic_hidden,
+            num_critics=trained.num_critics,
+            time_embedding_dim=trained.time_embedding_dim,
             horizon_length=trained.horizon_length,
             target_num_candidates=4,
             collection_num_candidates=4,

@@ -89,13 +89,13 @@ def test_tune_eta_beta(quickstart: tuple[Path, str], tmp_path: Path) -> None:
         tmp_path,
     )
     table = pd.read_csv(tmp_path / "trials.csv")
-    assert len(table) == len(list((tmp_path / "search").glob("*/result.json"))) == 3
+    assert len(table) == len(list(tmp_path.glob("search-*/*/result.json"))) == 3
     assert table["eta"].between(0.1, 3.0).all()
     assert table["beta"].between(0.0, 1.0).all()
     assert table["eta"].nunique() == 3
-    # ASHA lets the best of the first two go on at least; who is stopped has fewer steps.
-    assert (table["stopped_early"] == (table["env_steps"] < 40)).all()
-    assert (table["env_steps"] == 40).any()
+    # Nothing is learned in 40 steps: all are equal, and ASHA stops none.
+    assert table["env_steps"].tolist() == [40] * 3
+    assert not table["stopped_early"].any()
     assert (tmp_path / "search.png").read_bytes().startswith(b"\x89PNG")
     assert "stopped_early" in output
 

@@ -7,9 +7,13 @@
     rllib study run tuned_examples/studies/reduced.py --dataset-dir data
     rllib study report results/reduced
 
-RoboMimic's can needs the extra [robomimic] and data/can_scripted.hdf5, 58 demonstrations as
-``rllib data generate can`` records them; ``--only cube`` leaves it out. Results and what they
-cost: docs/RESULTS.md.
+Add ``--only cube`` or ``--only pointmaze`` for a part. RoboMimic's can needs the extra [robomimic]
+and demonstrations; ours were 58 scripted ones in three tiers of quality, made elsewhere in the
+format that ``rllib data generate can`` writes:
+
+    rllib data generate can --episodes 58 --output data/can_scripted.hdf5
+
+Results and what they cost: docs/RESULTS.md.
 """
 
 from rllib_fmq.studies import Method, Setting, Study, StudyTask
@@ -50,8 +54,10 @@ study = Study(
         "candidates in the critic target, in collection and in MVP's selection of what to "
         "imitate, 8,000 instead of 1,000,000 "
         "offline updates, 8,000 instead of 1,000,000 online environment steps, datasets of "
-        "100,000 instead of 1,000,000 transitions made by scripted policies, 25 instead of 50 "
-        "episodes in the end. Evaluation is the paper's: best of 32 (QC: 10 Euler steps), QGBS "
+        "100,000 instead of 1,000,000 transitions made by scripted policies, updates from online "
+        "step 500 instead of 5,000, the time curriculum from update 500 to 4,000 instead of 5,000 "
+        "to 50,000, 10 (can: 5) instead of 50 episodes an evaluation and 25 in the end. "
+        "Evaluation is the paper's: best of 32 (QC: 10 Euler steps), QGBS "
         "with K = 1, B = 4, M = 4."
     ),
     tasks=[
