@@ -18,6 +18,8 @@ Array: TypeAlias = NDArray[np.float64]
 Statistic: TypeAlias = Callable[[Array], Array]
 """(repetitions, runs) -> (repetitions,), of the last axis."""
 
+REPETITIONS = 10_000
+"""Of a bootstrap."""
 _LARGEST = 4_000_000
 """Numbers drawn at a time: 32 MB."""
 
@@ -111,7 +113,7 @@ def mean_std(scores: ArrayLike) -> tuple[float, float]:
 def stratified_bootstrap(
     scores: Mapping[str, Sequence[float]],
     statistic: Statistic = iqm_of,
-    repetitions: int = 10_000,
+    repetitions: int = REPETITIONS,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
@@ -146,7 +148,7 @@ def stratified_bootstrap(
 def probability_of_improvement(
     x: Mapping[str, Sequence[float]],
     y: Mapping[str, Sequence[float]],
-    repetitions: int = 10_000,
+    repetitions: int = REPETITIONS,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Estimate:

@@ -9,12 +9,20 @@ from typing import Literal, TypeAlias
 
 import pandas as pd
 
-from rllib_fmq.analysis.aggregates import Estimate, mean_of, stratified_bootstrap
-from rllib_fmq.analysis.study_data import DEFAULT, Scores, StudyData, TaskScores
+from rllib_fmq.analysis.aggregates import (
+    Estimate,
+    mean_of,
+    probability_of_improvement,
+    stratified_bootstrap,
+)
+from rllib_fmq.analysis.study_data import Scores, StudyData, TaskScores
+from rllib_fmq.studies.definition import DEFAULT
 
 Verdict: TypeAlias = Literal["above", "below", "overlap"]
 FEWEST_SEEDS = 2
 """Of a task: with one, resampling draws nothing but that one, and the interval has no width."""
+ENOUGH_SEEDS = 5
+"""With fewer on a task a bootstrap's intervals are too narrow."""
 QUESTIONS = (
     ("FMQ", "FMQ, offline policy"),
     ("FMQ", "MVP"),
@@ -31,6 +39,8 @@ PAIRS = (
     ("MVP", "QC"),
 )
 """(X, Y) whose probability of improvement is reported."""
+COMPARED = ", ".join(f'"{name}"' for name in dict.fromkeys(name for pair in PAIRS for name in pair))
+"""Names that these questions and pairs look for."""
 OFFLINE_SUFFIX = ", offline policy"
 
 
@@ -93,14 +103,20 @@ class Comparison:
         elif self.verdict == "overlap":
             text = (
                 f"{self.left}'s IQM {left} is not told apart from {possessive} {right} ({basis}): "
-                "the 95% intervals overlap."
+                f"the 95% intervals overlap{self._caution}."
             )
         else:
             text = (
                 f"{self.left}'s IQM {left} lies {self.verdict} {possessive} {right} ({basis}): "
-                "the 95% intervals do not overlap."
+                f"the 95% intervals do not overlap{self._caution}."
             )
         return text + self._paired_words()
+
+    @property
+    def _caution(self) -> str:
+        if self.fewest_seeds >= ENOUGH_SEEDS:
+            return ""
+        return f" ({self.fewest_seeds} seeds on a task: the intervals are too narrow)"
 
     def _paired_words(self) -> str:
         if self.paired is None or self.fewest_seeds < FEWEST_SEEDS:
@@ -115,6 +131,47 @@ class Comparison:
         )
 
 
+@dataclass(frozen=True)
+class Improvement:
+    """How probable it is that one method beats another.
+
+    Args:
+        x: Label.
+        y: Label of the other.
+        tasks: Those that both have results of.
+        chance: P(X > Y) on a task drawn at random, with its 95% interval.
+        difference: Mean of x - y over equal seeds of equal tasks; None if they share none.
+    """
+
+    x: str
+    y: str
+    tasks: tuple[str, ...]
+    chance: Estimate
+    difference: Estimate | None
+
+
+def improvements(data: StudyData, setting: str = DEFAULT) -> list[Improvement]:
+    """Probability of improvement of ``PAIRS``, and of each method over its offline policy.
+
+    Args:
+        data: Of a study.
+        setting: Name.
+    Returns:
+        One a pair that has results on a common task.
+    """
+    scores = labelled_scores(data, setting)
+    found = []
+    for x, y in (*PAIRS, *((method, f"{method}{OFFLINE_SUFFIX}") for method in data.methods)):
+        left, right = scores.get(x, {}), scores.get(y, {})
+        tasks = tuple(task for task in left if left[task] and right.get(task))
+        if tasks:
+            chance = probability_of_improvement(
+                values_by_task(left, tasks), values_by_task(right, tasks)
+            )
+            found.append(Improvement(x, y, tasks, chance, paired_difference(left, right)))
+    return found
+
+
 def labelled_scores(data: StudyData, setting: str = DEFAULT) -> Scores:
     """Final scores by label, then those of the offline policies as "FMQ, offline policy".
 
@@ -124,6 +181,18 @@ def labelled_scores(data: StudyData, setting: str = DEFAULT) -> Scores:
     """
     offline = {f"{m}{OFFLINE_SUFFIX}": s for m, s in data.offline_scores(setting).items()}
     return data.final_scores(setting) | offline
+
+
+def shared_tasks(data: StudyData, rows: Sequence[TaskScores]) -> tuple[list[str], list[str]]:
+    """Tasks that all rows of scores have results on, and those that only some have.
+
+    Args:
+        data: Of a study, for the order.
+        rows: task -> seed -> success rate.
+    """
+    having = {t: sum(bool(scores.get(t)) for scores in rows) for t in data.tasks}
+    everywhere = [task for task, count in having.items() if count and count == len(rows)]
+    return everywhere, [task for task, count in having.items() if 0 < count < len(rows)]
 
 
 def values_by_task(

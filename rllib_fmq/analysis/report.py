@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rllib_fmq.analysis.figures.catalogue import FIGURES, Configs, FigureSpec
+from rllib_fmq.analysis.figures.catalogue import FIGURES, FigureSpec
 from rllib_fmq.analysis.figures.style import SUFFIXES, require_matplotlib, save
 from rllib_fmq.analysis.report_content import (
     Report,
@@ -21,17 +22,22 @@ from rllib_fmq.analysis.report_content import (
 )
 from rllib_fmq.analysis.report_html import report_html
 from rllib_fmq.analysis.report_markdown import report_markdown
-from rllib_fmq.analysis.study_data import StudyData
-from rllib_fmq.analysis.study_tables import TABLES
+from rllib_fmq.analysis.study_data import Configs, StudyData
+from rllib_fmq.analysis.table_catalogue import TABLES
 from rllib_fmq.analysis.table_format import Table, to_latex, to_markdown
 
 HTML, MARKDOWN = "report.html", "report.md"
 _FIGURES, _TABLES = "figures", "tables"
+_STAGING = ".staging-"
 _WRITERS: Mapping[str, Callable[[Table], str]] = {".md": to_markdown, ".tex": to_latex}
 
 
 def write_report(
-    data: StudyData, configs: Configs, output: Path, title: str | None = None
+    data: StudyData,
+    configs: Configs,
+    output: Path,
+    title: str | None = None,
+    source: str = "",
 ) -> list[Path]:
     """Write a study's report into a folder.
 
@@ -40,15 +46,17 @@ def write_report(
         figures/        PNG and SVG
         tables/         Markdown and LaTeX
 
-    All is made in a temporary folder first. Files of an earlier report are replaced, or removed
-    where the study has no data for them any more; other files in the folder stay. The same
-    table gives the same bytes.
+    All is made in a temporary folder within first; what a killed report left of one is removed.
+    Files of an earlier report are replaced, or removed where the study has no data for them any
+    more; other files in the folder stay. The same table gives the same bytes. Two reports must
+    not be written into one folder at a time.
 
     Args:
         data: The study.
         configs: config_id -> full config; may be empty.
         output: Folder, made if need be.
         title: Of the report; None: the study's name.
+        source: Path that the study was read from, for "How to reproduce"; "": results/NAME.
     Returns:
         The files, the page first.
     Raises:
@@ -58,16 +66,22 @@ def write_report(
     require_matplotlib()
     output = output.expanduser()
     _check_free(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+    is_new = not output.exists()
+    output.mkdir(parents=True, exist_ok=True)
+    for left_behind in output.glob(f"{_STAGING}*"):
+        shutil.rmtree(left_behind, ignore_errors=True)
+    # Within the output, which may be another disk than the folder that it appears in.
+    staging = Path(tempfile.mkdtemp(dir=output, prefix=_STAGING))
     try:
-        _write(data, configs, staging, title)
+        _write(data, configs, staging, title, source)
         return _move(staging, output)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        if is_new and not any(output.iterdir()):
+            output.rmdir()
 
 
-def _write(data: StudyData, configs: Configs, folder: Path, title: str | None) -> None:
+def _write(data: StudyData, configs: Configs, folder: Path, title: str | None, source: str) -> None:
     absent: list[tuple[str, str]] = []
     figures: list[ReportFigure] = []
     pictures: dict[str, str] = {}
@@ -81,7 +95,7 @@ def _write(data: StudyData, configs: Configs, folder: Path, title: str | None) -
         figures.append(ReportFigure(spec.key, spec.title, spec.caption, _alt(spec, data)))
     tables: list[ReportTable] = []
     for entry in TABLES:
-        table = entry.build(data)
+        table = entry.build(data, configs)
         if table is None:
             absent.append((f"Table “{entry.title}”", entry.needs))
             continue
@@ -90,7 +104,7 @@ def _write(data: StudyData, configs: Configs, folder: Path, title: str | None) -
             _put(folder / _TABLES / f"{entry.key}{suffix}", written(table))
     info = data.info
     name = str(info.get("name") or "")
-    scale, note = scale_words(info)
+    scale, note = scale_words(data, configs)
     report = Report(
         title=title or (f"Study {name}" if name else "Report of a study"),
         description=str(info.get("description") or ""),
@@ -102,7 +116,7 @@ def _write(data: StudyData, configs: Configs, folder: Path, title: str | None) -
         tables=tables,
         missing=data.missing(),
         absent=absent,
-        commands=_commands(info),
+        commands=_commands(info, source),
     )
     _put(folder / HTML, report_html(report, pictures))
     _put(folder / MARKDOWN, report_markdown(report))
@@ -113,10 +127,10 @@ def _alt(spec: FigureSpec, data: StudyData) -> str:
     return f"{spec.alt}. Tasks: {tasks}; methods: {', '.join(data.methods)}."
 
 
-def _commands(info: Mapping[str, Any]) -> list[str]:
+def _commands(info: Mapping[str, Any], source: str) -> list[str]:
     made = str(info.get("command") or "")
-    made_by = [made] if made else []
-    return [*made_by, f"rllib study report {info.get('name') or 'STUDY'}"]
+    path = source or f"results/{info.get('name') or 'STUDY'}"
+    return [*([made] if made else []), f"rllib study report {shlex.quote(path)}"]
 
 
 def _put(path: Path, text: str) -> None:

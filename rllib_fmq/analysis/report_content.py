@@ -6,24 +6,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from rllib_fmq.analysis import comparison
-from rllib_fmq.analysis.comparison import FEWEST_SEEDS
-from rllib_fmq.analysis.study_data import StudyData
+from rllib_fmq.analysis.comparison import COMPARED, FEWEST_SEEDS
+from rllib_fmq.analysis.paper_scale import PAPER, scale_departures
+from rllib_fmq.analysis.study_data import Configs, StudyData
+from rllib_fmq.analysis.study_trials import FINAL
+from rllib_fmq.analysis.table_cells import listed, revision_words
 from rllib_fmq.analysis.table_format import Table
 
 _UNSAID_SCALE = "The study does not say how its budgets compare with the paper's."
-_SCALES = {"paper": "the paper's", "reduced": "reduced"}
+_SCALES = {PAPER: "the paper's", "reduced": "reduced"}
 
 
-NOTHING_MISSING = "Nothing: every method has results on every task, with equal budgets."
-NOTHING_COMPARED = "No two methods have final scores to compare yet."
+NOTHING_MISSING = (
+    "Nothing: every method has results on every task, with equal budgets, in every setting."
+)
+NOTHING_COMPARED = (
+    f"No two of the methods that this report compares ({COMPARED}) have final success rates on the "
+    "same task."
+)
 NOTHING_ABSENT = "Every figure and table that a study report can have is here."
 REPRODUCE = (
-    "The study, then this report from its table (STUDY: the study's folder or its "
-    "results.parquet). Version, revision and wall time are listed under “What was run”; the "
-    "full config of each trial lies in the study's configs.json."
+    "The study, then this report from its folder or its table. Version, revision and wall time "
+    "are listed under “What was run”; the full config of each trial lies in the study's "
+    "configs.json."
 )
 # Words and a sign, since colour alone tells nothing to some readers.
 _VERDICTS = {"above": "▲ above", "below": "▼ below", "overlap": "≈ not told apart"}
@@ -98,30 +107,32 @@ def facts(data: StudyData) -> list[tuple[str, str]]:
         ("Seeds", _seeds(frame)),
         ("Offline updates", _budget(frame, "update", "offline")),
         ("Online environment steps", _budget(frame, "env_step", "online")),
-        ("Episodes of a final evaluation", _episodes(frame)),
-        ("Trials", f"{frame['trial'].nunique()}"),
-        ("Wall time", f"{duration(wall_seconds(frame))}, all trials added up"),
+        (
+            "Episodes of a final evaluation",
+            listed(frame.loc[frame["kind"] == FINAL, "episodes"].dropna()),
+        ),
+        ("Trials", f"{len(data.trials)}"),
+        ("Wall time", _wall_time(data)),
         ("Version", _version(frame, info)),
     ]
     return [(name, value) for name, value in shown if value]
 
 
-def scale_words(info: Mapping[str, Any]) -> tuple[str, str]:
-    """Name of the scale and the note on what is smaller than in the paper."""
-    scale = _SCALES.get(str(info.get("scale") or ""), "not stated")
-    note = str(info.get("scale_note") or "").strip()
-    if not note:
-        note = (
-            "Tasks, networks and budgets are the paper's."
-            if info.get("scale") == "paper"
-            else _UNSAID_SCALE
-        )
-    return scale, note
+def scale_words(data: StudyData, configs: Configs) -> tuple[str, str]:
+    """Name of the scale and the note on what differs from the paper.
 
-
-def wall_seconds(frame: pd.DataFrame) -> float:
-    """Seconds that the trials took, added up: each row holds its trial's so far."""
-    return float(frame.groupby("trial")["wall_seconds"].max().sum())
+    Args:
+        data: The study.
+        configs: config_id -> full config, which must agree where the study says "paper".
+    """
+    note = str(data.info.get("scale_note") or "").strip()
+    if data.scale != PAPER:
+        return _SCALES.get(data.scale, "not stated"), note or _UNSAID_SCALE
+    different = scale_departures(data, configs)
+    if not different:
+        return _SCALES[PAPER], note or "Tasks, networks and budgets are the paper's."
+    said = f"The study says that it runs at the paper's scale, but: {'; '.join(different)}."
+    return "not the paper's", f"{said} {note}".strip()
 
 
 def duration(seconds: float) -> str:
@@ -150,16 +161,14 @@ def _budget(frame: pd.DataFrame, column: str, phase: str) -> str:
     return f"{largest[0]:,} to {largest[-1]:,}, by task"
 
 
-def _episodes(frame: pd.DataFrame) -> str:
-    counts = sorted(
-        {int(count) for count in frame.loc[frame["kind"] == "final", "episodes"].dropna()}
-    )
-    return " or ".join(map(str, counts))
+def _wall_time(data: StudyData) -> str:
+    seconds = np.nansum([trial.wall_seconds for trial in data.trials])
+    return f"{duration(float(seconds))}, all trials added up"
 
 
 def _version(frame: pd.DataFrame, info: Mapping[str, Any]) -> str:
     versions = _distinct(frame["version"], info.get("version"))
-    revisions = [r[:10] for r in _distinct(frame["git_revision"], info.get("git_revision"))]
+    revisions = revision_words(_distinct(frame["git_revision"], info.get("git_revision")))
     words = [f"rllib-fmq {', '.join(versions)}"] if versions else []
     if revisions:
         words.append(f"revision {', '.join(revisions)}")

@@ -29,9 +29,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rllib_fmq.analysis.panels import OFFLINE, ONLINE
-from rllib_fmq.analysis.study_data import DEFAULT, StudyData
+from rllib_fmq.analysis.study_data import BASELINE, METHOD, StudyData
+from rllib_fmq.studies.definition import DEFAULT
 
 Clock: TypeAlias = Literal["full", "online"]
+CLOCKS: dict[Clock, str] = {
+    "online": "online environment steps",
+    "full": "updates of both phases",
+}
+"""What each clock counts."""
 FRACTIONS = (0.75, 0.85, 0.95, 1.0)
 """Of the shared target (Table 4)."""
 _ROUNDING = 1e-9
@@ -132,11 +138,6 @@ class Speedup:
     tasks: tuple[TaskSpeedup, ...]
     averages: tuple[SpeedupAverage, ...]
     left_out: tuple[tuple[str, int, str], ...]
-
-    @property
-    def num_excluded(self) -> int:
-        """Pairs of runs that do not count."""
-        return len(self.left_out)
 
 
 def clock_points(
@@ -268,8 +269,8 @@ def _mean_and_half_width(values: Sequence[float]) -> tuple[float, float]:
 def study_speedup(
     data: StudyData,
     clock: Clock = "online",
-    method: str = "FMQ",
-    baseline: str = "MVP",
+    method: str = METHOD,
+    baseline: str = BASELINE,
     setting: str = DEFAULT,
     fractions: Sequence[float] = FRACTIONS,
 ) -> Speedup | None:

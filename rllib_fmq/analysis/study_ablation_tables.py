@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from rllib_fmq.analysis.aggregates import stratified_bootstrap
+from rllib_fmq.analysis.common_runs import common_runs, runs_of
 from rllib_fmq.analysis.comparison import paired_difference, values_by_task
-from rllib_fmq.analysis.study_data import DEFAULT, StudyData, TaskScores
-from rllib_fmq.analysis.study_trials import SearchSettings
+from rllib_fmq.analysis.search_scores import other_numbers, search_latencies, search_scores
+from rllib_fmq.analysis.study_data import METHOD, StudyData, TaskScores
+from rllib_fmq.analysis.study_searches import SearchSettings
 from rllib_fmq.analysis.table_cells import (
     INTERVAL_NOTE,
     NOTHING,
@@ -20,44 +23,39 @@ from rllib_fmq.analysis.table_cells import (
     seed_notes,
 )
 from rllib_fmq.analysis.table_format import Table
+from rllib_fmq.analysis.variations import loss_scores
+from rllib_fmq.studies.definition import DEFAULT
 
-_DISTILLATION = "distillation="
-_LOSSES = ("esd", "psd", "lsd")
 
-
-def qgbs_table(data: StudyData, method: str = "FMQ") -> Table | None:
+def qgbs_table(data: StudyData, method: str = METHOD) -> Table | None:
     """QGBS over K, B and M: IQM, network evaluations, latency (Table 2).
 
     Args:
         data: Of a study.
         method: Whose trained policies are searched with.
     Returns:
-        None with fewer than two searches.
+        None with fewer than two searches of the same tasks and seeds.
     """
-    scores = data.search_scores(method)
-    if len(scores) < 2:
+    found = common_runs(search_scores(data, method))
+    if not found.scores:
         return None
-    latencies = data.search_latencies(method)
-    sizes = {search: _num_runs(by_task) for search, by_task in scores.items()}
+    latencies = search_latencies(data, method, found.runs)
     rows, values = [], {}
-    for r, (search, by_task) in enumerate(scores.items()):
+    for r, (search, by_task) in enumerate(found.scores.items()):
         estimate = stratified_bootstrap(values_by_task(by_task))
-        if sizes[search] == max(sizes.values()):
-            values[r, 4] = estimate.value
+        values[r, 5] = estimate.value
         rows.append(
             (
+                "QGBS" if search.is_search else "best of N",
                 str(search.search_iters),
                 search.braces,
                 f"{search.nfe:g}",
                 number(latencies.get(search, math.nan)),
                 interval(estimate),
                 str(len(by_task)),
-                str(sizes[search]),
+                str(found.num_runs),
             )
         )
-    notes = [INTERVAL_NOTE, *seed_notes(scores.values())]
-    if len(set(sizes.values())) > 1:
-        notes.append("Rows with fewer runs than others are not of the same policies; never bold.")
     return Table(
         title="QGBS: search settings",
         caption=(
@@ -65,42 +63,45 @@ def qgbs_table(data: StudyData, method: str = "FMQ") -> Table | None:
             "B: branches, M: beam width; NFE = M (1 + K B) network evaluations a decision; "
             "best-of-N is K = 0, {1, N}."
         ),
-        columns=("K", "{B, M}", "NFE", "Latency (ms)", "IQM [95% CI]", "Tasks", "Runs"),
+        columns=("Search", "K", "{B, M}", "NFE", "Latency (ms)", "IQM [95% CI]", "Tasks", "Runs"),
         rows=tuple(rows),
         bold=frozenset(best_two(values)[0]),
         notes=(
-            *notes,
+            INTERVAL_NOTE,
+            *seed_notes(found.scores.values()),
+            *found.notes(_search_name),
+            *_other_numbers(data, method, found.scores),
             "Latency: median over an evaluation's decisions, then over runs.",
         ),
-        text_columns=2,
+        text_columns=3,
     )
 
 
-def qgbs_task_table(data: StudyData, method: str = "FMQ") -> Table | None:
+def qgbs_task_table(data: StudyData, method: str = METHOD) -> Table | None:
     """QGBS over K, B and M for each task (Table 5).
 
     Args:
         data: Of a study.
         method: Whose trained policies are searched with.
     Returns:
-        None with fewer than two searches.
+        None with fewer than two searches of the same tasks and seeds.
     """
-    searches = data.search_scores(method)
-    if len(searches) < 2:
+    found = common_runs(search_scores(data, method))
+    if not found.scores:
         return None
-    scores = {_search_head(search): by_task for search, by_task in searches.items()}
     return _grid_table(
         data,
-        scores,
+        {search.label: by_task for search, by_task in found.scores.items()},
+        [*found.notes(_search_name), *_other_numbers(data, method, found.scores)],
         title="QGBS: search settings per task",
         caption=(
-            f"Success rate of {method} under several searches, K {{B, M}}, mean and standard "
-            "deviation over seeds. Best per row bold."
+            f"Success rate of {method} under several searches, best-of-N and QGBS with K {{B, M}}, "
+            "mean and standard deviation over seeds. Best per row bold."
         ),
     )
 
 
-def distillation_table(data: StudyData, method: str = "FMQ") -> Table | None:
+def distillation_table(data: StudyData, method: str = METHOD) -> Table | None:
     """The three self-distillation losses on the tasks that were ablated (Table 3).
 
     Args:
@@ -108,28 +109,19 @@ def distillation_table(data: StudyData, method: str = "FMQ") -> Table | None:
             "distillation=esd".
         method: Whose.
     Returns:
-        None without another loss than ESD.
+        None without another loss than ESD on the same tasks and seeds.
     """
-    found = {
-        setting.removeprefix(_DISTILLATION): data.final_scores(setting).get(method, {})
-        for setting in data.settings
-        if setting.startswith(_DISTILLATION)
-    }
-    scores = {loss: by_task for loss, by_task in found.items() if by_task}
-    if not set(scores) - {"esd"}:
+    found = loss_scores(data, method)
+    if not found.scores:
         return None
-    ablated = {task for by_task in scores.values() for task in by_task}
-    if "esd" not in scores:
-        default = data.final_scores().get(method, {})
-        scores["esd"] = {task: seeds for task, seeds in default.items() if task in ablated}
-    order = [*_LOSSES, *sorted(set(scores).difference(_LOSSES))]
     return _grid_table(
         data,
-        {loss.upper(): scores[loss] for loss in order if scores.get(loss)},
+        found.scores,
+        found.notes(),
         title="Self-distillation losses",
         caption=(
-            f"Success rate of {method} after online training, pre-trained with each loss; mean "
-            "and standard deviation over seeds. Best per row bold."
+            f"Success rate of {method} after {data.final_phase} training, pre-trained with each "
+            "loss; mean and standard deviation over seeds. Best per row bold."
         ),
     )
 
@@ -163,7 +155,7 @@ def settings_table(data: StudyData) -> Table | None:
                     interval(pooled_iqm(shared)) if any(shared.values()) else NOTHING,
                     interval(paired_difference(by_task, reference), signed=True),
                     str(len(by_task)),
-                    str(_num_runs(by_task)),
+                    str(len(runs_of(by_task))),
                 )
             )
     if not rows:
@@ -173,8 +165,9 @@ def settings_table(data: StudyData) -> Table | None:
     return Table(
         title="Settings",
         caption=(
-            "IQM after online training with one setting changed, the default's IQM on the same "
-            "tasks and seeds, and the mean difference to the default on equal tasks and seeds."
+            f"IQM after {data.final_phase} training with one setting changed, the default's IQM on "
+            "the same tasks and seeds, and the mean difference to the default on equal tasks and "
+            "seeds."
         ),
         columns=(
             "Method",
@@ -191,7 +184,13 @@ def settings_table(data: StudyData) -> Table | None:
     )
 
 
-def _grid_table(data: StudyData, scores: dict[str, TaskScores], title: str, caption: str) -> Table:
+def _grid_table(
+    data: StudyData,
+    scores: Mapping[str, TaskScores],
+    notes: list[str],
+    title: str,
+    caption: str,
+) -> Table:
     tasks = [task for task in data.tasks if any(task in s for s in scores.values())]
     grid = ScoreGrid(tasks, scores, {task: data.short_name(task) for task in tasks})
     return Table(
@@ -200,14 +199,21 @@ def _grid_table(data: StudyData, scores: dict[str, TaskScores], title: str, capt
         columns=("Task", *scores),
         rows=tuple(map(tuple, grid.rows())),
         bold=frozenset(grid.marks()[0]),
-        notes=(STD_NOTE, INTERVAL_NOTE, *grid.notes()),
+        notes=(STD_NOTE, INTERVAL_NOTE, *grid.notes(), *notes),
         summary_rows=1,
     )
 
 
-def _search_head(search: SearchSettings) -> str:
-    return f"{search.search_iters} {search.braces}"
+def _search_name(search: SearchSettings) -> str:
+    return search.label
 
 
-def _num_runs(by_task: TaskScores) -> int:
-    return sum(len(seeds) for seeds in by_task.values())
+def _other_numbers(
+    data: StudyData, method: str, shown: Mapping[SearchSettings, TaskScores]
+) -> list[str]:
+    """Where the rows' remaining numbers are not the paper's."""
+    return [
+        f"QGBS {search.label}: with {'; '.join(found)}."
+        for search, found in other_numbers(data, method).items()
+        if search in shown
+    ]

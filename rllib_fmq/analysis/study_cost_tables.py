@@ -11,11 +11,8 @@ import pandas as pd
 from rllib_fmq.analysis.panels import OFFLINE, ONLINE
 from rllib_fmq.analysis.study_data import StudyData
 from rllib_fmq.analysis.study_trials import FINAL, Trial
-from rllib_fmq.analysis.table_cells import NOTHING, count, number
+from rllib_fmq.analysis.table_cells import NOTHING, count, number, revision_words
 from rllib_fmq.analysis.table_format import Table
-
-_REVISION = 10
-"""Digits of a revision that a reader needs."""
 
 
 def decision_cost_table(data: StudyData) -> Table | None:
@@ -67,7 +64,7 @@ def training_cost_table(data: StudyData) -> Table | None:
     """
     groups: dict[tuple[str, str], list[float]] = {}
     for trial in data.trials:
-        minutes = wall_minutes(trial)
+        minutes = trial.wall_seconds / 60.0
         if trial.complete and not math.isnan(minutes):
             groups.setdefault(("/".join(trial.methods), _phases(trial)), []).append(minutes)
     if not groups:
@@ -85,7 +82,10 @@ def training_cost_table(data: StudyData) -> Table | None:
     ]
     return Table(
         title="Cost of training",
-        caption="Wall time of complete trials, their evaluations during training included.",
+        caption=(
+            "Wall time of complete trials, their evaluations during training and in the end "
+            "included."
+        ),
         columns=("Method", "Phases", "Trials", "Minutes a trial", "From - to", "Hours in all"),
         rows=tuple(rows),
         notes=(
@@ -121,9 +121,9 @@ def trials_table(data: StudyData) -> Table | None:
             ", ".join(str(seed) for seed in sorted(t.seed for t in trials)),
             _amounts(trials, OFFLINE, "update"),
             _amounts(trials, ONLINE, "env_step"),
-            _episodes(trials),
-            number(_median([wall_minutes(t) for t in trials]), 1),
-            ", ".join(_revisions(trials)) or NOTHING,
+            _one_or_range({count for t in trials for count in t.final_episodes}),
+            number(_median([t.wall_seconds / 60.0 for t in trials]), 1),
+            ", ".join(revision_words(r for t in trials for r in t.rows["git_revision"])) or NOTHING,
         )
         for (task, method, setting, phases), trials in ordered
     )
@@ -151,18 +151,6 @@ def trials_table(data: StudyData) -> Table | None:
     )
 
 
-def wall_minutes(trial: Trial) -> float:
-    """Minutes that a trial trained for.
-
-    Args:
-        trial: Any.
-    Returns:
-        NaN if none were recorded. Final evaluations do not count.
-    """
-    rows = trial.rows[trial.rows["kind"] != FINAL]["wall_seconds"].dropna()
-    return math.nan if rows.empty else float(rows.max()) / 60.0
-
-
 def _phases(trial: Trial) -> str:
     phases = set(trial.rows["phase"])
     return " and ".join(phase for phase in (OFFLINE, ONLINE) if phase in phases)
@@ -178,21 +166,11 @@ def _amounts(trials: Iterable[Trial], phase: str, column: str) -> str:
     return _one_or_range(reached)
 
 
-def _episodes(trials: Iterable[Trial]) -> str:
-    return _one_or_range({int(e) for t in trials for e in t.of_kind(FINAL)["episodes"].dropna()})
-
-
 def _one_or_range(values: set[int]) -> str:
     if not values:
         return NOTHING
     low, high = min(values), max(values)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def _revisions(trials: Iterable[Trial]) -> list[str]:
-    found = {r for t in trials for r in t.rows["git_revision"] if r}
-    # What follows the digits says that the source was edited.
-    return sorted({r[:_REVISION] + ("+" if "+" in r else "") for r in found})
 
 
 def _unfinished(trials: Iterable[Trial]) -> tuple[str, ...]:

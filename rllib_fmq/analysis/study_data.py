@@ -12,24 +12,29 @@ import numpy as np
 import pandas as pd
 
 from rllib_fmq.analysis.panels import OFFLINE, ONLINE
+from rllib_fmq.analysis.study_searches import QGBS, Row
 from rllib_fmq.analysis.study_trials import (
     EVALUATION,
+    FINAL,
     TRAINING,
-    Row,
-    SearchSettings,
     Trial,
+    in_training_order,
     trials_of,
 )
+from rllib_fmq.studies.definition import DEFAULT
 from rllib_fmq.studies.store import COLUMNS, INTEGERS, NUMBERS, TEXTS
 from rllib_fmq.tasks.catalog import find_task
 from rllib_fmq.tasks.names import DATASET_TYPES, parse_task
 
-DEFAULT = "default"
+METHOD, BASELINE = "FMQ", "MVP"
+"""Names of the method whose ablations are shown, and of the one that its speed-up is against."""
 LABELS = ("QC", "MVP", "MVP + QGBS", "FMQ", "FMQ + QGBS")
 """Columns of the paper's Table 1, in its order."""
 _REPEATED = ["trial", "kind", "update", "env_step", "selector", "selector_config"]
 _CURVE = ["phase", "update", "env_step", "success"]
 
+Configs: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""config_id -> full config."""
 SeedScores: TypeAlias = dict[int, float]
 """seed -> success rate."""
 TaskScores: TypeAlias = dict[str, SeedScores]
@@ -58,7 +63,8 @@ def study_data(frame: pd.DataFrame, info: Mapping[str, Any]) -> StudyData:
     if frame.empty:
         raise ValueError("the results have no rows: run the study first (`rllib study run`).")
     clean = frame.assign(
-        **{column: frame[column].fillna("").astype(str) for column in TEXTS},
+        # As objects: an empty column comes back from CSV as one of numbers, all missing.
+        **{column: frame[column].astype(object).fillna("").astype(str) for column in TEXTS},
         **{column: _numbers(frame, column) for column in (*INTEGERS, *NUMBERS)},
     )
     for column in INTEGERS:
@@ -84,7 +90,22 @@ class StudyData:
     @cached_property
     def trials(self) -> list[Trial]:
         """All trials, in the table's order."""
-        return trials_of(self.frame)
+        return trials_of(self.frame, offline_only=self.final_phase == OFFLINE)
+
+    @cached_property
+    def final_phase(self) -> str:
+        """Phase after which policies are compared: "offline" if the study has no other.
+
+        A study whose online phases have not begun yet has one: its trials name them, or several
+        methods share a pre-training.
+        """
+        planned = self.info.get("trials") or ()
+        has_online = (
+            (self.frame["phase"] == ONLINE).any()
+            or any(str(name).startswith(f"{ONLINE}-") for name in planned)
+            or self.frame["method"].str.contains("/", regex=False).any()
+        )
+        return ONLINE if has_online else OFFLINE
 
     @property
     def tasks(self) -> list[str]:
@@ -107,6 +128,16 @@ class StudyData:
         """Either "paper" or "reduced"; "unknown" if the study does not say."""
         return str(self.info.get("scale") or "unknown")
 
+    def has_success(self, task: str) -> bool:
+        """Whether the evaluations on a task report a success rate, as far as there are any.
+
+        Args:
+            task: Canonical name.
+        """
+        rows = self.frame[(self.frame["task"] == task)]
+        evaluated = rows[rows["kind"].isin((EVALUATION, FINAL))]
+        return bool(evaluated.empty or evaluated["success"].notna().any())
+
     def short_name(self, task: str) -> str:
         """The paper's short name; else the task's without what all of its kind share.
 
@@ -123,7 +154,9 @@ class StudyData:
         return name
 
     def runs(self, task: str, method: str, setting: str = DEFAULT) -> dict[int, Trial]:
-        """Trials that train a method online, complete or not; of a seed's several the last one.
+        """Trials whose policies are compared, complete or not; of a seed's several the last one.
+
+        They train a method online; in a study without an online phase, offline.
 
         Args:
             task: Canonical name.
@@ -135,7 +168,7 @@ class StudyData:
         return self._runs.get((task, method, setting), {})
 
     def final_rows(self, setting: str = DEFAULT) -> dict[str, pd.DataFrame]:
-        """Evaluations of the policies after online training, over the unseen episodes.
+        """Evaluations of the policies after training, over the unseen episodes.
 
         Args:
             setting: Name.
@@ -150,9 +183,10 @@ class StudyData:
         for method in self.methods:
             for task in self.tasks:
                 for trial in self.runs(task, method, setting).values():
-                    own, search = trial.own(method, ONLINE), trial.default_search(ONLINE)
+                    own = trial.own(method, self.final_phase, trial.evaluated_with)
+                    search = trial.default_search(self.final_phase)
                     # A method whose own selector is QGBS is no second method with it.
-                    if own is not None and own["selector"] == "qgbs":
+                    if own is not None and own["selector"] == QGBS:
                         search = None
                     for label, row in ((method, own), (f"{method} + QGBS", search)):
                         if row is not None and np.isfinite(row["success"]):
@@ -162,7 +196,7 @@ class StudyData:
         return found
 
     def final_scores(self, setting: str = DEFAULT) -> Scores:
-        """Success rates after online training, over the unseen episodes.
+        """Success rates after training, over the unseen episodes.
 
         Args:
             setting: Name.
@@ -182,13 +216,19 @@ class StudyData:
             setting: Name.
         Returns:
             method -> task -> seed -> rate, with the method's own selector, over the unseen
-            episodes; in the order of ``final_scores``.
+            episodes; in the order of ``final_scores``. Empty in a study without an online phase.
         """
         scores: Scores = {}
-        for method in self.methods:
+        for method in self.methods if self.final_phase == ONLINE else ():
             for task in self.tasks:
+                online = self.runs(task, method, setting)
                 for seed, trial in sorted(self.offline_runs(task, method, setting).items()):
-                    _put(scores, method, task, seed, trial.own(method, OFFLINE))
+                    # Who else shares the pre-training may be evaluated by another selector.
+                    own = online.get(seed) or next(iter(online.values()), None)
+                    if own is None and len(trial.methods) == 1:
+                        own = trial
+                    used = own.evaluated_with if own is not None else None
+                    _put(scores, method, task, seed, trial.own(method, OFFLINE, used))
         return {label: scores[label] for label in _ordered(scores, LABELS)}
 
     def offline_runs(self, task: str, method: str, setting: str = DEFAULT) -> dict[int, Trial]:
@@ -211,41 +251,35 @@ class StudyData:
             found[seed] = self._by_id.get(trial.parent, trial)
         return found
 
-    def curves(
-        self, task: str, method: str, setting: str = DEFAULT, unfinished: bool = False
-    ) -> dict[int, pd.DataFrame]:
-        """Evaluations during training, of the pre-training first.
+    def curves(self, task: str, method: str, setting: str = DEFAULT) -> dict[int, pd.DataFrame]:
+        """Evaluations during the training of complete trials, of the pre-training first.
 
         Args:
             task: Canonical name.
             method: Name.
             setting: Name.
-            unfinished: Also of trials that have not been evaluated in the end.
         Returns:
             seed -> table of phase, update, env_step, success, by update.
         """
         found = {}
         for seed, trial in self.runs(task, method, setting).items():
-            if not (trial.complete or unfinished):
+            if not trial.complete:
                 continue
             parent = self._by_id.get(trial.parent)
             parts = [t.of_kind(EVALUATION)[_CURVE] for t in (parent, trial) if t is not None]
             rows = pd.concat(parts, ignore_index=True)
-            rows = rows[rows["success"].notna()].sort_values(["update", "phase"], kind="stable")
+            rows = in_training_order(rows[rows["success"].notna()])
             if not rows.empty:
                 found[seed] = rows.reset_index(drop=True)
         return found
 
-    def training(
-        self, task: str, method: str, setting: str = DEFAULT, unfinished: bool = False
-    ) -> dict[int, pd.DataFrame]:
-        """What the learner reported in the online phase.
+    def training(self, task: str, method: str, setting: str = DEFAULT) -> dict[int, pd.DataFrame]:
+        """What the learner reported in the online phase of complete trials.
 
         Args:
             task: Canonical name.
             method: Name.
             setting: Name.
-            unfinished: Also of trials that have not been evaluated in the end.
         Returns:
             seed -> the table's training rows, by update.
         """
@@ -253,47 +287,16 @@ class StudyData:
         for seed, trial in self.runs(task, method, setting).items():
             rows = trial.of_kind(TRAINING)
             rows = rows[rows["phase"] == ONLINE]
-            if not rows.empty and (trial.complete or unfinished):
+            if not rows.empty and trial.complete:
                 found[seed] = rows.reset_index(drop=True)
         return found
-
-    def search_scores(
-        self, method: str = "FMQ", setting: str = DEFAULT
-    ) -> dict[SearchSettings, TaskScores]:
-        """Success rates of one trained policy under several searches (Tables 2 and 5).
-
-        Args:
-            method: Name.
-            setting: Name.
-        Returns:
-            Search -> task -> seed -> rate, by K, B, M; best-of-N is K = 0, {1, N}.
-        """
-        return self._searches(method, setting, "success")
-
-    def search_latencies(
-        self, method: str = "FMQ", setting: str = DEFAULT
-    ) -> dict[SearchSettings, float]:
-        """Milliseconds a decision of each search: median over the runs of ``search_scores``.
-
-        Not the mean: a run during which the machine was busy would decide it.
-
-        Args:
-            method: Name.
-            setting: Name.
-        Returns:
-            Search -> milliseconds; NaN where none was measured.
-        """
-        medians = {}
-        for search, tasks in self._searches(method, setting, "latency_ms").items():
-            values = [v for seeds in tasks.values() for v in seeds.values()]
-            medians[search] = float(np.median(values)) if values else float("nan")
-        return medians
 
     def missing(self) -> list[str]:
         """What is incomplete or unequal, in sentences; empty if nothing is.
 
         A method without results on a task, trials that did not finish, unequal seeds, final
-        episodes or training budgets of the methods of a task, more than one trial of a kind.
+        episodes, training budgets or selectors of the methods and settings of a task, more than
+        one trial of a kind, and what figures and tables leave out for it.
         """
         from rllib_fmq.analysis.study_gaps import gaps
 
@@ -315,16 +318,6 @@ class StudyData:
     def _final_rows(self) -> dict[str, dict[str, pd.DataFrame]]:
         """Filled by ``final_rows``: tables and figures ask for the same ones many times."""
         return {}
-
-    def _searches(self, method: str, setting: str, column: str) -> dict[SearchSettings, TaskScores]:
-        scores: dict[SearchSettings, TaskScores] = {}
-        for task in self.tasks:
-            for seed, trial in self.runs(task, method, setting).items():
-                for search, row in trial.searches(ONLINE).items():
-                    if np.isfinite(row[column]):
-                        by_task = scores.setdefault(search, {})
-                        by_task.setdefault(task, {})[seed] = float(row[column])
-        return dict(sorted(scores.items()))
 
 
 def _put(scores: Scores, label: str, task: str, seed: int, row: Row | None) -> None:

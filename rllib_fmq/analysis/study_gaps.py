@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from rllib_fmq.analysis.panels import OFFLINE, ONLINE
-from rllib_fmq.analysis.study_trials import EVALUATION, FINAL, Trial
+from rllib_fmq.analysis.study_inequalities import (
+    empty_curves,
+    left_out,
+    other_selectors,
+    setting_words,
+    unequal_budgets,
+)
+from rllib_fmq.analysis.study_trials import Trial
+from rllib_fmq.studies.definition import DEFAULT
 
 if TYPE_CHECKING:
     from rllib_fmq.analysis.study_data import StudyData
@@ -18,7 +26,8 @@ def gaps(data: StudyData) -> list[str]:
     Args:
         data: Of a study.
     Returns:
-        Whole planned tasks and settings first, then task by task; empty if nothing is missing.
+        Whole planned tasks and settings first, then task by task, then what figures over all
+        tasks leave out; empty if nothing is missing.
     """
     found = [
         f"{data.short_name(task)}: planned, but there are no results."
@@ -35,18 +44,18 @@ def gaps(data: StudyData) -> list[str]:
     planned = list(data.info.get("trials") or ())
     absent = _absent(planned, (trial.id for trial in data.trials))
     if absent:
-        found.append(f"{len(absent)} of {len(planned)} planned trials have no results yet.")
+        found.append(f"{len(absent)} of {len(planned)} planned trials have no results.")
     for task in data.tasks:
         name = data.short_name(task)
         sentences = [
             *_unfinished(data, task),
-            *_methods_without_results(data, task),
-            *_unequal_seeds(data, task),
-            *_unequal_budgets(data, task),
+            *_results(data, task),
+            *unequal_budgets(data, task),
+            *other_selectors(data, task),
             *_repeated(data, task),
         ]
         found += [f"{name}: {sentence}" for sentence in sentences]
-    return found
+    return found + left_out(data)
 
 
 def _absent(planned: Iterable[str] | None, found: Iterable[str]) -> list[str]:
@@ -58,88 +67,86 @@ def _unfinished(data: StudyData, task: str) -> list[str]:
     seeds: dict[str, list[int]] = {}
     for trial in data.trials:
         if trial.task == task and not trial.complete:
-            phase = "pre-training" if trial.pretraining else "online training"
-            what = f"{phase} of {'/'.join(trial.methods)}{_setting(trial.setting)}"
+            phase = "pre-training" if trial.pretraining else f"{trial.phase} training"
+            what = f"{phase} of {'/'.join(trial.methods)}{setting_words(trial.setting)}"
             seeds.setdefault(what, []).append(trial.seed)
     return [
-        f"{what} has no final evaluation yet for {_seeds(numbers)}; it is left out."
+        f"{what} has no final evaluation for {_seeds(numbers)}; it is left out."
         for what, numbers in seeds.items()
+    ]
+
+
+def _results(data: StudyData, task: str) -> list[str]:
+    """What success rates lack, on a task that reports them."""
+    if not data.has_success(task):
+        return [
+            "this task reports no success rate, so no figure or table of success shows it; its "
+            "returns are in the column `return` of the study's table."
+        ]
+    return [
+        *_methods_without_results(data, task),
+        *_unequal_seeds(data, task),
+        *_settings_with_other_seeds(data, task),
+        *empty_curves(data, task),
     ]
 
 
 def _methods_without_results(data: StudyData, task: str) -> list[str]:
     scores = data.final_scores()
-    return [
-        f"{label} has no final results."
-        for label in dict.fromkeys([*data.methods, *scores])
-        if task not in scores.get(label, {})
-    ]
+    sentences = []
+    for label in dict.fromkeys([*data.methods, *scores]):
+        if task in scores.get(label, {}):
+            continue
+        others = any(
+            t.complete and t.own(label, data.final_phase, t.evaluated_with) is None
+            for t in data.runs(task, label).values()
+        )
+        why = " with the selector of its evaluations during training" if others else ""
+        sentences.append(f"{label} has no final results{why}.")
+    return sentences
 
 
 def _unequal_seeds(data: StudyData, task: str) -> list[str]:
-    sentences = []
     scores = data.final_scores()
     seeds = {label: sorted(tasks[task]) for label, tasks in scores.items() if task in tasks}
-    if len({tuple(numbers) for numbers in seeds.values()}) > 1:
-        listed = ", ".join(f"{label}: {_seeds(numbers)}" for label, numbers in seeds.items())
-        sentences.append(f"methods have different seeds ({listed}).")
-    for setting in data.settings:
-        if setting == "default":
-            continue
-        for method, tasks in data.final_scores(setting).items():
-            lacking = sorted(set(seeds.get(method, [])) - set(tasks.get(task, {})))
-            if task in tasks and lacking:
-                sentences.append(
-                    f"{method}{_setting(setting)} has no results for {_seeds(lacking)}."
-                )
-    return sentences
+    if len({tuple(numbers) for numbers in seeds.values()}) < 2:
+        return []
+    listed = ", ".join(f"{label}: {_seeds(numbers)}" for label, numbers in seeds.items())
+    return [f"methods have different seeds ({listed})."]
 
 
-def _unequal_budgets(data: StudyData, task: str) -> list[str]:
-    """Episodes of the final evaluation, and how long each phase was, of complete trials."""
-    online = {
-        method: [t for t in data.runs(task, method).values() if t.complete]
-        for method in data.methods
-    }
-    offline = {
-        method: [data.offline_runs(task, method)[t.seed] for t in trials]
-        for method, trials in online.items()
-    }
-    compared: list[tuple[str, Mapping[str, list[Trial]], Any]] = [
-        ("final episodes", online, _episodes),
-        ("environment steps", online, lambda t: _last(t, "env_step")),
-        ("offline updates", offline, lambda t: _last(t, "update", OFFLINE)),
-        ("episodes of the evaluations during training", online, _evaluation_episodes),
-    ]
+def _settings_with_other_seeds(data: StudyData, task: str) -> list[str]:
+    """Settings without results for a seed of the default, where that was not planned so."""
+    default = data.final_scores()
+    planned = data.info.get("trials")
     sentences = []
-    for what, trials_of_method, measure in compared:
-        values = {
-            method: sorted({measure(t) for t in trials})
-            for method, trials in trials_of_method.items()
-            if trials
-        }
-        if len({value for numbers in values.values() for value in numbers}) > 1:
-            listed = ", ".join(
-                f"{method}: {' and '.join(map(str, numbers))}" for method, numbers in values.items()
-            )
-            sentences.append(f"methods have different {what} ({listed}).")
+    for setting in data.settings:
+        for method in data.methods if setting != DEFAULT else ():
+            found = data.final_scores(setting).get(method, {}).get(task, {})
+            lacking = sorted(set(default.get(method, {}).get(task, {})) - set(found))
+            runs = data.runs(task, method, setting)
+            name = f"{method}{setting_words(setting)}"
+            if planned is None and found and lacking:
+                sentences.append(f"{name} was run with {_seeds(found)} only.")
+            elif planned is not None and runs:
+                missing = [s for s in lacking if _is_planned(planned, [*runs.values()], s)]
+                if missing:
+                    sentences.append(f"{name} has no results for {_seeds(missing)}.")
     return sentences
 
 
-def _episodes(trial: Trial) -> int:
-    counts = [row["episodes"] for row in trial.final(ONLINE) if row["episodes"] > 0]
-    return int(counts[-1]) if counts else 0
+def _is_planned(planned: Iterable[str], trials: list[Trial], seed: int) -> bool:
+    """Whether the study names a trial that differs from these in its seed alone.
 
-
-def _evaluation_episodes(trial: Trial) -> int:
-    rows = trial.of_kind(EVALUATION)
-    rows = rows[rows["phase"] == ONLINE]["episodes"].dropna()
-    return 0 if rows.empty else int(rows.iloc[-1])
-
-
-def _last(trial: Trial, column: str, phase: str = ONLINE) -> int:
-    rows = trial.rows[(trial.rows["phase"] == phase) & (trial.rows["kind"] != FINAL)]
-    return 0 if rows.empty else int(rows[column].max())
+    Args:
+        planned: Names of trials: PHASE-TASK-METHOD-SETTING-sSEED-HASH.
+        trials: Of a task, method and setting.
+        seed: Of the trial in question.
+    """
+    stems = {re.sub(rf"-s{trial.seed}-[0-9a-f]+$", "", trial.id) for trial in trials}
+    return any(
+        str(name).startswith(tuple(f"{stem}-s{seed}-" for stem in stems)) for name in planned
+    )
 
 
 def _repeated(data: StudyData, task: str) -> list[str]:
@@ -148,15 +155,11 @@ def _repeated(data: StudyData, task: str) -> list[str]:
         if t.task == task:
             ids.setdefault(("/".join(t.methods), t.setting, t.seed, t.pretraining), []).append(t.id)
     return [
-        f"{method}{_setting(setting)} has {len(names)} {'pre-training ' if before else ''}trials "
-        f"of seed {seed}; {names[-1]} counts."
+        f"{method}{setting_words(setting)} has {len(names)} "
+        f"{'pre-training ' if before else ''}trials of seed {seed}; {names[-1]} counts."
         for (method, setting, seed, before), names in ids.items()
         if len(names) > 1
     ]
-
-
-def _setting(setting: str) -> str:
-    return "" if setting == "default" else f" ({setting})"
 
 
 def _seeds(numbers: Iterable[int]) -> str:

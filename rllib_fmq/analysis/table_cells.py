@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from rllib_fmq.analysis.aggregates import Estimate, mean_std, stratified_bootstrap
-from rllib_fmq.analysis.comparison import values_by_task
+from rllib_fmq.analysis.aggregates import REPETITIONS, Estimate, mean_std, stratified_bootstrap
+from rllib_fmq.analysis.comparison import ENOUGH_SEEDS, values_by_task
 from rllib_fmq.analysis.study_data import TaskScores
 from rllib_fmq.analysis.table_format import Position
 
+_REVISION = 10
+"""Digits of a revision that a reader needs."""
 NOTHING = "–"  # noqa: RUF001  (an en dash is how tables say "none")
 STD_NOTE = (
     "± is the sample standard deviation over seeds (ddof = 1); the paper does not say which one "
@@ -17,7 +19,8 @@ STD_NOTE = (
 )
 INTERVAL_NOTE = (
     "IQM: interquartile mean of all runs of all tasks pooled. Brackets: 95% percentile interval "
-    "of a stratified bootstrap, which resamples seeds within each task (10,000 repetitions)."
+    f"of a stratified bootstrap, which resamples seeds within each task ({REPETITIONS:,} "
+    "repetitions)."
 )
 
 
@@ -45,6 +48,21 @@ def mean_and_std(values: Iterable[float]) -> str:
         return NOTHING
     mean, std = mean_std(scores)
     return f"{mean:.2f}" if math.isnan(std) else f"{mean:.2f} ± {std:.2f}"
+
+
+def listed(values: Iterable[float]) -> str:
+    """Whole numbers in order: "25", "25 and 50"."""
+    return " and ".join(f"{int(value):,}" for value in sorted(set(values)))
+
+
+def revision_words(revisions: Iterable[str]) -> list[str]:
+    """Revisions as long as a reader needs them; "+changes" says that the source was edited.
+
+    Args:
+        revisions: As the table has them; "" is left out.
+    """
+    short = (r.partition("+") for r in revisions if r)
+    return sorted({digits[:_REVISION] + plus + rest for digits, plus, rest in short})
 
 
 def count(size: int, noun: str) -> str:
@@ -153,6 +171,10 @@ def seed_notes(scores: Iterable[TaskScores]) -> list[str]:
             "With one seed there is no deviation, and resampling seeds gives an interval that "
             "is too narrow or has no width: it says nothing."
         )
-    elif sizes[0] < 5:
-        notes.append("With fewer than five seeds a bootstrap's intervals are too narrow.")
+    elif sizes[0] < ENOUGH_SEEDS:
+        notes.append(
+            f"With fewer than {ENOUGH_SEEDS} seeds a bootstrap's intervals are too narrow."
+        )
+    if len(sizes) > 1:
+        notes.append("A task with more seeds than others weighs more in an IQM over all runs.")
     return notes

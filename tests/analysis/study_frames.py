@@ -5,13 +5,16 @@
     offline: updates 500, 1000 (evaluated);  online: env steps 250, 500, 750, 1000 (evaluated)
     final success = BASE[method] - 0.1 * task index + 0.02 * seed  (+ 0.05 with QGBS)
     online curve: from the offline policy's 0.2 straight to the final value, reached at REACHED
+
+as `rllib study run` makes it: FMQ and MVP start from one pre-training, QC from its own, and each
+final row has the wall time of its evaluation alone.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import pandas as pd
 
@@ -27,30 +30,45 @@ REACHED = {"QC": 750, "MVP": 1000, "FMQ": 500}
 QGBS_GAIN = 0.05
 OFFLINE_UPDATES = 1000
 EVALUATED_AT = (250, 500, 750, 1000)
+FINAL_SECONDS = 60.0
+"""Wall time of each final evaluation."""
 
-Finals = Sequence[tuple[str, dict[str, float], float]]
-"""(selector, its settings, success) of each final evaluation."""
+PAPER_CONFIG = {
+    "offline_updates": 1_000_000,
+    "online_env_steps": 1_000_000,
+    "actor_hidden": [512] * 4,
+    "critic_hidden": [512] * 4,
+    "num_candidates": 32,
+    "dataset_generated": None,
+}
+
+Final: TypeAlias = tuple[str, dict[str, float], float]
+"""(selector, its settings, success) of a final evaluation."""
 
 
-def best_of(candidates: int, success: float) -> tuple[str, dict[str, float], float]:
+def best_of(candidates: int, success: float = 0.0) -> Final:
     """Final evaluation by best-of-N."""
     return "best_of_n", {"num_candidates": candidates}, success
 
 
-def euler(success: float) -> tuple[str, dict[str, float], float]:
+def euler(success: float = 0.0) -> Final:
     """Final evaluation by the best of 32 of 10 Euler steps."""
     return "euler", {"num_candidates": 32, "euler_steps": 10}, success
 
 
 def qgbs(
-    success: float, beam_width: int = 4, search_iters: int = 1, branches: int = 4
-) -> tuple[str, dict[str, float], float]:
+    success: float = 0.0,
+    beam_width: int = 4,
+    search_iters: int = 1,
+    branches: int = 4,
+    eta: float = 0.3,
+) -> Final:
     """Final evaluation by QGBS."""
     settings = {
         "beam_width": beam_width,
         "search_iters": search_iters,
         "branches": branches,
-        "eta": 0.3,
+        "eta": eta,
         "snr": 1.5,
     }
     return "qgbs", settings, success
@@ -82,7 +100,8 @@ class StudyBuilder:
         offline: Iterable[tuple[int, float]] = (),
         online: Iterable[tuple[int, float]] = (),
         training: Iterable[Mapping[str, float]] = (),
-        finals: Finals = (),
+        finals: Sequence[Final] = (),
+        evaluated_with: Final | None = None,
         episodes: float = 50.0,
         updates_before: int = OFFLINE_UPDATES,
         wall_minutes: float = 10.0,
@@ -95,6 +114,7 @@ class StudyBuilder:
             online: (env step, success) of those after it; one update a step.
             training: Values of training rows; "env_step" among them, or "update" if offline.
             finals: Final evaluations; see `best_of`, `euler`, `qgbs`.
+            evaluated_with: During training; by default Euler for QC, else best of 32.
             updates_before: Offline updates, which the online rows' updates follow.
         Returns:
             The trial's id.
@@ -114,15 +134,8 @@ class StudyBuilder:
             "git_revision": "abc1234",
             "time": "2026-01-01T00:00:00+00:00",
         }
-        own = "euler" if method == "QC" else "best_of_n"
-        evaluation: dict[str, Any] = {
-            "kind": "evaluation",
-            "selector": own,
-            "selector_config": json.dumps(euler(0)[1] if own == "euler" else best_of(32, 0)[1]),
-            "nfe": 320.0 if own == "euler" else 32.0,
-            "episodes": 20.0,
-            "latency_ms": 10.0 if own == "euler" else 1.0,
-        }
+        own = evaluated_with or (euler() if method == "QC" else best_of(32))
+        evaluation: dict[str, Any] = {"kind": "evaluation", "episodes": 20.0} | _selector(own)
         points = [("offline", u, 0, s) for u, s in offline]
         points += [("online", updates_before + e, e, s) for e, s in online]
         seconds = 60.0 * wall_minutes
@@ -141,22 +154,17 @@ class StudyBuilder:
             update = updates_before + step if phase == "online" else int(values["update"])
             numbers = {k: v for k, v in values.items() if k not in ("env_step", "update")}
             self._add(common, kind="training", phase=phase, update=update, env_step=step, **numbers)
-        for selector, settings, success in finals:
+        for final in finals:
             phase, update, step, _ = points[-1] if points else ("offline", updates_before, 0, 0.0)
-            nfe = evaluations_of(selector, settings)
             self._add(
-                common,
+                common | _selector(final),
                 kind="final",
                 phase=phase,
                 update=update,
                 env_step=step,
-                selector=selector,
-                selector_config=json.dumps(settings),
-                nfe=nfe,
-                success=success,
+                success=final[2],
                 episodes=episodes,
-                latency_ms=nfe / 32.0,
-                wall_seconds=seconds,
+                wall_seconds=FINAL_SECONDS,
             )
         return name
 
@@ -168,6 +176,18 @@ class StudyBuilder:
     def frame(self) -> pd.DataFrame:
         """The table."""
         return pd.DataFrame(self.rows, columns=list(COLUMNS))
+
+
+def _selector(final: Final) -> dict[str, Any]:
+    """Columns that say how actions were chosen."""
+    kind, settings, _ = final
+    nfe = evaluations_of(kind, settings)
+    return {
+        "selector": kind,
+        "selector_config": json.dumps({"kind": kind} | settings),
+        "nfe": float(nfe),
+        "latency_ms": nfe / 32.0,
+    }
 
 
 def final_success(method: str, task_index: int, seed: int) -> float:
@@ -182,7 +202,7 @@ def small_study(
     settings: Mapping[str, float] | None = None,
     search: Sequence[tuple[int, int, int]] = ((1, 2, 8),),
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """A complete study: FMQ and MVP share their pre-training, QC runs both phases itself.
+    """A complete study: FMQ and MVP share their pre-training, QC has its own.
 
     Args:
         settings: Other settings of FMQ, and what each adds to FMQ's success; by default
@@ -221,10 +241,10 @@ def small_study(
 
 
 def configs(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """What configs.json holds: eta 1 (0.3 in that setting) and beta 0.3."""
+    """What configs.json holds: eta 1 (0.3 in that setting), beta 0.3, else the paper's numbers."""
     settings = dict(zip(frame["config_id"], frame["setting"], strict=True))
     return {
-        name: {"eta": 0.3 if setting == "eta=0.3" else 1.0, "beta": 0.3}
+        name: PAPER_CONFIG | {"eta": 0.3 if setting == "eta=0.3" else 1.0, "beta": 0.3}
         for name, setting in settings.items()
     }
 
@@ -246,9 +266,8 @@ def _add_default(
     for method in methods:
         score = final_success(method, index, seed)
         if method == "QC":
-            offline = [(500, 0.1), (OFFLINE_UPDATES, OFFLINE_SUCCESS)]
-            curve = _ramp(score, REACHED["QC"])
-            builder.trial(task, "QC", seed, offline=offline, online=curve, finals=[euler(score)])
+            own = _pretraining(builder, task, "QC", seed, "default")
+            _online(builder, task, "QC", seed, score, own, finals=[euler(score)])
             continue
         searches = search if method == "FMQ" else ()
         finals = [best_of(32, score), qgbs(score + QGBS_GAIN)]
@@ -257,6 +276,7 @@ def _add_default(
 
 
 def _pretraining(builder: StudyBuilder, task: str, methods: str, seed: int, setting: str) -> str:
+    success = OFFLINE_SUCCESS + 0.01 * seed
     return builder.trial(
         task,
         methods,
@@ -264,7 +284,7 @@ def _pretraining(builder: StudyBuilder, task: str, methods: str, seed: int, sett
         setting=setting,
         offline=[(500, 0.1), (OFFLINE_UPDATES, OFFLINE_SUCCESS)],
         training=[{"update": 500, "critic_loss": 2.0}, {"update": 1000, "critic_loss": 1.0}],
-        finals=[best_of(32, OFFLINE_SUCCESS + 0.01 * seed)],
+        finals=[euler(success) if methods == "QC" else best_of(32, success)],
     )
 
 
@@ -276,7 +296,7 @@ def _online(
     score: float,
     parent: str,
     setting: str = "default",
-    finals: Finals | None = None,
+    finals: Sequence[Final] | None = None,
 ) -> None:
     # Displacement grows towards the radius, which is smaller with a small eta.
     eta = 0.3 if setting == "eta=0.3" else 1.0

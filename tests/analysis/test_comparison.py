@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from rllib_fmq.analysis.comparison import (
+    PAIRS,
     answers,
     compare,
+    improvements,
     labelled_scores,
     paired_difference,
     values_by_task,
@@ -61,8 +63,8 @@ def test_a_constant_difference_shows_where_intervals_overlap() -> None:
     assert (comparison.paired.low, comparison.paired.high) == pytest.approx((0.1, 0.1))
     assert comparison.sentence == (
         "X's IQM 0.50 [0.20, 0.80] is not told apart from Y's 0.40 [0.10, 0.70] (1 task, 3 and 3 "
-        "runs): the 95% intervals overlap. On equal tasks and seeds X scores +0.10 "
-        "[+0.10, +0.10] on average; the interval excludes 0."
+        "runs): the 95% intervals overlap (3 seeds on a task: the intervals are too narrow). On "
+        "equal tasks and seeds X scores +0.10 [+0.10, +0.10] on average; the interval excludes 0."
     )
 
 
@@ -82,7 +84,8 @@ def test_the_answers_of_a_study() -> None:
     assert [a.verdict for a in (offline, mvp, qc, search)] == ["above"] * 4
     assert offline.sentence.startswith(
         "FMQ's IQM 0.62 [0.61, 0.63] lies above its own offline policy's 0.21 [0.20, 0.22] "
-        "(3 tasks, 9 and 9 runs): the 95% intervals do not overlap."
+        "(3 tasks, 9 and 9 runs): the 95% intervals do not overlap (3 seeds on a task: the "
+        "intervals are too narrow). On equal tasks"
     )
     assert mvp.right == "MVP" and qc.right == "QC"
     assert mvp.paired is not None and mvp.paired.value == pytest.approx(0.3)
@@ -90,7 +93,21 @@ def test_the_answers_of_a_study() -> None:
     assert search.paired is not None and search.paired.value == pytest.approx(0.05)
     assert "network evaluations" not in qc.sentence  # which compares training
     assert list(labelled_scores(data))[-2:] == ["MVP, offline policy", "FMQ, offline policy"]
+    five = answers(study_data(*small_study(seeds=range(5), settings={})))
+    assert all("too narrow" not in answer.sentence for answer in five)
     assert answers(study_data(*small_study(methods=("QC",)))) == []
+
+
+def test_both_reports_of_improvement_have_the_same_pairs() -> None:
+    found = improvements(study_data(*small_study(settings={})))
+    assert [(i.x, i.y) for i in found] == [
+        *PAIRS,
+        *((method, f"{method}, offline policy") for method in ("QC", "MVP", "FMQ")),
+    ]
+    by_pair = {(i.x, i.y): i for i in found}
+    mvp = by_pair["FMQ", "MVP"]
+    assert mvp.chance.value == 1.0 and len(mvp.tasks) == 3
+    assert mvp.difference is not None and mvp.difference.value == pytest.approx(0.3)
 
 
 def test_scores_without_seeds() -> None:

@@ -17,7 +17,7 @@ from rllib_fmq.analysis.inline_svg import inline_svg
 from rllib_fmq.analysis.report import write_report
 from rllib_fmq.analysis.report_content import answers, duration, facts
 from rllib_fmq.analysis.study_data import StudyData, study_data
-from rllib_fmq.analysis.study_tables import TABLES
+from rllib_fmq.analysis.table_catalogue import TABLES
 from tests.analysis.study_frames import CUBE, MAZE, StudyBuilder, best_of, configs, small_study
 
 pytestmark = pytest.mark.skipif(
@@ -164,9 +164,11 @@ def test_the_first_screen_says_what_was_run_and_found(page: Page) -> None:
     assert "Seeds 2 (0, 1)" in first
     assert "Offline updates 1,000 Online environment steps 1,000" in first
     assert "rllib-fmq 0.1.0; revision abc1234" in first
-    # Three shared pre-trainings and three single ones a pair of task and seed, 10 minutes each.
-    trials = 4 * (1 + 3 + 1 + 2 * 2)
-    assert f"Trials {trials} Wall time {trials / 6:.1f} h, all trials added up" in first
+    # A pair of task and seed: two pre-trainings, three methods, eta=0.3, twice a loss with its own
+    # pre-training; 10 minutes each, and one for each final evaluation: MVP's two, FMQ's three.
+    trials, finals = 4 * (2 + 3 + 1 + 2 * 2), 4 * (2 + 1 + 2 + 3 + 1 + 2 * 2)
+    hours = (10 * trials + finals) / 60
+    assert f"Trials {trials} Wall time {hours:.1f} h, all trials added up" in first
 
 
 def test_what_is_missing_is_named(page: Page, complete: Path) -> None:
@@ -177,11 +179,14 @@ def test_what_is_missing_is_named(page: Page, complete: Path) -> None:
     assert "Every figure and table that a study report can have is here." in page.text
 
 
-def test_how_to_reproduce(page: Page, complete: Path) -> None:
-    commands = "rllib study run synthetic.py rllib study report synthetic"
+def test_how_to_reproduce(page: Page, complete: Path, quick: StudyData, tmp_path: Path) -> None:
+    commands = "rllib study run synthetic.py rllib study report results/synthetic"
     assert commands in page.text
     markdown = (complete / "report.md").read_text(encoding="utf-8")
     assert commands.replace(".py ", ".py\n") in markdown
+    # Where it was read from, as a shell takes it.
+    write_report(quick, {}, tmp_path / "r", source="my results/a")
+    assert "\nrllib study report 'my results/a'\n" in (tmp_path / "r/report.md").read_text()
 
 
 def test_markdown_shows_files_that_exist(complete: Path) -> None:
@@ -205,10 +210,13 @@ def test_a_figure_without_data_is_named_with_the_reason(quick: StudyData, tmp_pa
     write_report(quick, {}, tmp_path / "r")
     text = Page((tmp_path / "r/report.html").read_text(encoding="utf-8")).text
     absent = text[text.rindex("Not in this report") :]
-    assert "Table “QGBS: search settings” : no final evaluation of FMQ with several" in absent
+    assert (
+        'Table “QGBS: search settings” : no final evaluations of a method named "FMQ" with several'
+        in absent
+    )
     assert "Learning curves" not in absent  # not tried here
     assert not (tmp_path / "r/tables/qgbs.md").exists()
-    assert "No two methods have final scores to compare yet." in text
+    assert 'No two of the methods that this report compares ("FMQ", "MVP", "QC",' in text
 
 
 def test_one_seed_answers_nothing() -> None:
@@ -238,6 +246,34 @@ def test_an_earlier_report_is_replaced_and_foreign_files_stay(
     assert (folder / "notes.txt").read_text() == "mine"
     assert "<h1>Second</h1>" in (folder / "report.html").read_text(encoding="utf-8")
     assert [path.name for path in folder.parent.iterdir()] == ["r"]
+
+
+def test_all_is_made_within_the_output(
+    quick: StudyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The output may be a link to another disk, to which nothing can be renamed."""
+    disk, link = tmp_path / "disk", tmp_path / "link"
+    disk.mkdir()
+    link.symlink_to(disk)
+    killed = disk / ".staging-killed"
+    killed.mkdir()
+    (killed / "report.md").write_text("half")
+    moved = []
+
+    def replace(source: Path, target: Path) -> None:
+        moved.append(Path(source).resolve().is_relative_to(disk))
+        Path(source).rename(target)
+
+    monkeypatch.setattr(report_module.os, "replace", replace)
+    write_report(quick, {}, link)
+    assert moved and all(moved)
+    assert {path.name for path in disk.iterdir()} == {
+        "figures",
+        "report.html",
+        "report.md",
+        "tables",
+    }
+    assert {path.name for path in tmp_path.iterdir()} == {"disk", "link"}
 
 
 def test_a_failure_leaves_everything_as_it_was(
@@ -279,11 +315,20 @@ def test_texts_are_escaped(quick: StudyData, tmp_path: Path) -> None:
 
 
 def test_scale_is_stated_in_any_case(quick: StudyData, tmp_path: Path) -> None:
-    for scale, words in {
-        "paper": "Scale: the paper's. Tasks, networks and budgets are the paper's.",
-        "": "Scale: not stated. The study does not say how its budgets compare",
-    }.items():
-        write_report(StudyData(quick.frame, {"scale": scale}), {}, tmp_path / "r")
+    known = configs(quick.frame)
+    small = {name: config | {"actor_hidden": [256] * 2} for name, config in known.items()}
+    for scale, described, words in (
+        ("paper", known, "Scale: the paper's. Tasks, networks and budgets are the paper's."),
+        (
+            "paper",
+            small,
+            "Scale: not the paper's. The study says that it runs at the paper's scale, but: "
+            "actor_hidden [256, 256] instead of [512, 512, 512, 512].",
+        ),
+        ("paper", {}, "Scale: not the paper's."),
+        ("", {}, "Scale: not stated. The study does not say how its budgets compare"),
+    ):
+        write_report(StudyData(quick.frame, {"scale": scale}), described, tmp_path / "r")
         text = Page((tmp_path / "r/report.html").read_text(encoding="utf-8")).text
         assert words in text
 
@@ -296,7 +341,14 @@ def test_budgets_that_differ_by_task_are_a_range() -> None:
     assert shown["Online environment steps"] == "500 to 2,000, by task"
     assert "Offline updates" not in shown
     assert shown["Seeds"] == "0"
-    assert shown["Wall time"].startswith("20 min")
+    assert shown["Wall time"].startswith("22 min")
+
+
+def test_the_first_screen_says_that_the_source_was_edited(quick: StudyData) -> None:
+    frame = quick.frame.assign(git_revision="0123456789ab+changes")
+    assert dict(facts(study_data(frame, {})))["Version"] == (
+        "rllib-fmq 0.1.0; revision 0123456789+changes"
+    )
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_means_over_seeds_then_tasks() -> None:
     builder.trial(CAN, "FMQ", 1, online=[(100, 0.8)])
     builder.trial(CUBE, "FMQ", 5, online=[(100, 0.8)], finals=[best_of(32, 0.8)])
     found = study_speedup(study_data(builder.frame(), {}), "online", fractions=(1.0,))
-    assert found is not None and found.num_excluded == 0
+    assert found is not None and found.left_out == ()
     assert [t.ratios for t in found.tasks] == [(1.0,), (3.0,)]  # can: 1; cube: (4 + 2) / 2
     (average,) = found.averages
     assert average.value == 2.0 and average.num_tasks == 2

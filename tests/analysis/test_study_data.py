@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from rllib_fmq.analysis.search_scores import search_latencies, search_scores
 from rllib_fmq.analysis.study_data import LABELS, StudyData, study_data
-from rllib_fmq.analysis.study_trials import SearchSettings
+from rllib_fmq.analysis.study_searches import SearchSettings
 from tests.analysis.study_frames import (
     CAN,
     CUBE,
@@ -71,13 +73,94 @@ def test_final_scores_by_label(data: StudyData) -> None:
 
 def test_offline_scores_are_the_shared_parents(data: StudyData) -> None:
     offline = data.offline_scores()
-    # QC runs both phases itself and has no final evaluation in between.
-    assert list(offline) == ["MVP", "FMQ"]
+    assert list(offline) == ["QC", "MVP", "FMQ"]
     assert offline["FMQ"] == offline["MVP"]
     assert offline["FMQ"][CAN] == {s: pytest.approx(0.2 + 0.01 * s) for s in range(3)}
     # eta acts online only: its trials start from the default's pre-training.
     assert data.offline_scores("eta=0.3") == {"FMQ": offline["FMQ"]}
     assert data.offline_runs(CUBE, "FMQ", "distillation=lsd")[0].setting == "distillation=lsd"
+
+
+def test_each_methods_own_selector_of_a_shared_offline_phase() -> None:
+    builder = StudyBuilder()
+    finals = [best_of(32, 0.2), qgbs(0.3), best_of(64, 0.4)]
+    methods = {"FMQ": best_of(32, 0.6), "QGBS": qgbs(0.7), "FMQ-64": best_of(64, 0.8)}
+    parent = builder.trial(CUBE, "FMQ/FMQ-64/QGBS", 0, offline=[(1000, 0.2)], finals=finals)
+    for method, own in methods.items():
+        options = {"evaluated_with": own, "finals": [own], "parent": parent}
+        builder.trial(CUBE, method, 0, online=[(100, 0.5)], **options)
+    # The offline phase of another seed, from which nothing has started yet.
+    builder.trial(CUBE, "FMQ/FMQ-64/QGBS", 1, offline=[(1000, 0.2)], finals=finals)
+    data = study_data(builder.frame(), {})
+    assert data.final_scores() == {
+        "FMQ": {CUBE: {0: 0.6}},
+        "FMQ-64": {CUBE: {0: 0.8}},
+        "QGBS": {CUBE: {0: 0.7}},
+    }
+    assert data.offline_scores() == {
+        "FMQ": {CUBE: {0: 0.2, 1: 0.2}},
+        "FMQ-64": {CUBE: {0: 0.4, 1: 0.4}},
+        "QGBS": {CUBE: {0: 0.3, 1: 0.3}},
+    }
+    others = [sentence for sentence in data.missing() if "learning curve" in sentence]
+    assert others == [
+        f"cube-single-task2: {method}'s learning curve was evaluated with best of 32 in the "
+        f"offline phase, which it shares with others, and with {words} online."
+        for method, words in (("FMQ-64", "best of 64"), ("QGBS", "QGBS K=1 {4, 4}"))
+    ]
+
+
+def test_a_shared_offline_phase_says_nothing_of_a_method_that_has_not_begun() -> None:
+    builder = StudyBuilder()
+    finals = [best_of(32, 0.2), qgbs(0.3)]
+    builder.trial(CUBE, "FMQ/Mine", 0, offline=[(1000, 0.2)], finals=finals)
+    # FMQ is evaluated as in the paper; of Mine nothing says which of the two is its own.
+    assert study_data(builder.frame(), {}).offline_scores() == {"FMQ": {CUBE: {0: 0.2}}}
+
+
+def test_a_study_without_an_online_phase() -> None:
+    builder = StudyBuilder()
+    for method, score in (("FMQ", 0.5), ("MVP", 0.3)):
+        builder.trial(CUBE, method, 0, offline=[(1000, score)], finals=[best_of(32, score)])
+    builder.trial(CUBE, "FMQ", 1, offline=[(1000, 0.5)])
+    data = study_data(builder.frame(), {})
+    assert data.final_phase == "offline"
+    assert data.final_scores() == {"MVP": {CUBE: {0: 0.3}}, "FMQ": {CUBE: {0: 0.5}}}
+    assert data.offline_scores() == {}
+    assert data.curves(CUBE, "FMQ")[0]["update"].tolist() == [1000]
+    assert data.missing() == [
+        "cube-single-task2: offline training of FMQ has no final evaluation for seed 1; "
+        "it is left out."
+    ]
+    # The same table while the online phases of the study have not begun.
+    planned = ["offline-cube-s0-1a", "online-cube-FMQ-default-s0-2b"]
+    running = study_data(builder.frame(), {"trials": planned})
+    assert running.final_phase == "online" and running.final_scores() == {}
+    assert running.offline_scores()["FMQ"] == {CUBE: {0: 0.5}}
+
+
+def test_wall_time_of_a_trial() -> None:
+    builder = StudyBuilder()
+    finals = [best_of(32, 0.5), qgbs(0.6)]
+    builder.trial(CUBE, "FMQ", 0, online=[(100, 0.5), (200, 0.5)], finals=finals)
+    frame = builder.frame()
+    (trial,) = study_data(frame, {}).trials
+    # Ten minutes of training, and each final evaluation's own minute.
+    assert trial.wall_seconds == 600 + 60 + 60
+    (trial,) = study_data(frame[frame["kind"] == "final"], {}).trials
+    assert trial.wall_seconds == 120
+    (trial,) = study_data(frame.assign(wall_seconds=float("nan")), {}).trials
+    assert math.isnan(trial.wall_seconds)
+
+
+def test_rows_of_equal_updates_are_in_the_order_of_their_steps() -> None:
+    builder = StudyBuilder()
+    steps = [(300, 0.3), (100, 0.1), (200, 0.2)]
+    builder.trial(CUBE, "FMQ", 0, offline=[(1000, 0.0)], online=steps, finals=[best_of(32, 0.3)])
+    frame = builder.frame()
+    frame["update"] = 1000  # learning has not started
+    curve = study_data(frame, {}).curves(CUBE, "FMQ")[0]
+    assert curve["success"].tolist() == [0.0, 0.1, 0.2, 0.3]
 
 
 def test_curves_begin_with_the_parent(data: StudyData) -> None:
@@ -98,15 +181,24 @@ def test_training_rows_of_the_online_phase(data: StudyData) -> None:
 
 
 def test_searches_by_k_b_m(data: StudyData) -> None:
-    scores = data.search_scores()
+    scores = search_scores(data)
     assert list(scores) == [
-        SearchSettings(0, 1, 32, 32.0),
+        SearchSettings(0, 1, 32, 32.0, "best_of_n"),
         SearchSettings(1, 2, 8, 24.0),
         SearchSettings(1, 4, 4, 20.0),
     ]
     assert [s.label for s in scores] == ["best of 32", "K=1 {2, 8}", "K=1 {4, 4}"]
     assert scores[SearchSettings(1, 2, 8, 24.0)][CUBE][0] == pytest.approx(0.71)
-    assert list(data.search_latencies().values()) == [1.0, 0.75, 0.625]
+    assert list(search_latencies(data).values()) == [1.0, 0.75, 0.625]
+
+
+def test_qgbs_without_iterations_is_no_best_of_n() -> None:
+    # It takes a step to the critic, so that its NFE alone are those of best of 32.
+    scores = search_scores(_one([best_of(32, 0.5), qgbs(0.9, 32, 0, 1)]))
+    assert {search.label: by_task[CUBE][0] for search, by_task in scores.items()} == {
+        "best of 32": 0.5,
+        "K=0 {1, 32}": 0.9,
+    }
 
 
 def _one(finals: list[Any], method: str = "FMQ", **options: Any) -> StudyData:
@@ -119,7 +211,7 @@ def test_latencies_are_medians_over_runs() -> None:
     frame = study_data(*small_study()).frame
     slow = (frame["kind"] == "final") & (frame["seed"] == 2) & (frame["task"] == CAN)
     frame.loc[slow, "latency_ms"] = 1000.0  # the machine was busy
-    assert list(study_data(frame, {}).search_latencies().values()) == [1.0, 0.75, 0.625]
+    assert list(search_latencies(study_data(frame, {})).values()) == [1.0, 0.75, 0.625]
 
 
 def test_the_methods_own_selector_among_several() -> None:
@@ -129,6 +221,22 @@ def test_the_methods_own_selector_among_several() -> None:
     # None is: the one with the most evaluations.
     assert _one([best_of(8, 0.3), best_of(16, 0.4)]).final_scores()["FMQ"][CUBE][0] == 0.4
     assert _one([best_of(32, 0.5), euler(0.7)], "QC").final_scores() == {"QC": {CUBE: {0: 0.7}}}
+    # What the evaluations during training used goes before the paper's selector of that name.
+    euler_fmq = _one([best_of(32, 0.5), euler(0.7)], "FMQ", evaluated_with=euler())
+    assert euler_fmq.final_scores()["FMQ"] == {CUBE: {0: 0.7}}
+    sampled = ("sample", {}, 0.2)
+    assert _one([sampled], "FMQ", evaluated_with=sampled).final_scores() == {
+        "FMQ": {CUBE: {0: 0.2}}
+    }
+    lost = _one([best_of(32, 0.5)], "FMQ", evaluated_with=sampled)
+    assert lost.final_scores() == {} and lost.missing() == [
+        "cube-single-task2: FMQ has no final results with the selector of its evaluations during "
+        "training."
+    ]
+    # Without such evaluations it is the paper's.
+    frame = _one([best_of(32, 0.5), euler(0.7)], "QC").frame
+    unwatched = study_data(frame[frame["kind"] == "final"], {})
+    assert unwatched.final_scores() == {"QC": {CUBE: {0: 0.7}}}
     # A method that the paper does not have: what its evaluations during training used.
     assert _one([qgbs(0.9), best_of(32, 0.5)], "Mine").final_scores() == {
         "Mine": {CUBE: {0: 0.5}},
@@ -140,15 +248,17 @@ def test_the_default_search_among_several() -> None:
     other = ("qgbs", {"beam_width": 4, "search_iters": 1, "branches": 4, "eta": 1.0}, 0.1)
     finals = [best_of(32, 0.5), qgbs(0.6, 8, 1, 2), other, qgbs(0.7), qgbs(0.8, 4, 2, 4)]
     assert _one(finals).final_scores()["FMQ + QGBS"] == {CUBE: {0: 0.7}}
+    assert _one(finals).missing() == [
+        "FMQ: QGBS K=1 {4, 4} was evaluated more than once; not shown: with eta 1."
+    ]
     assert "FMQ + QGBS" not in _one([best_of(32, 0.5), qgbs(0.6, 8, 1, 2)]).final_scores()
     # Numbers that the table does not name are the defaults.
     assert _one([("qgbs", {}, 0.4)]).final_scores() == {"FMQ + QGBS": {CUBE: {0: 0.4}}}
 
 
 def test_a_method_that_is_evaluated_with_qgbs_is_one_method() -> None:
-    frame = _one([qgbs(0.9)], "QGBS").frame
-    frame.loc[frame["kind"] == "evaluation", "selector"] = "qgbs"
-    assert study_data(frame, {}).final_scores() == {"QGBS": {CUBE: {0: 0.9}}}
+    data = _one([qgbs(0.9)], "QGBS", evaluated_with=qgbs())
+    assert data.final_scores() == {"QGBS": {CUBE: {0: 0.9}}}
 
 
 def test_of_a_resumed_trials_repeated_rows_the_last_counts() -> None:
@@ -172,6 +282,12 @@ def test_csv_says_the_same(data: StudyData) -> None:
     for label, tasks in data.final_scores().items():
         assert again.final_scores()[label] == tasks
     assert again.curves(MAZE, "MVP")[2].equals(data.curves(MAZE, "MVP")[2])
+
+
+def test_a_column_that_is_empty_in_csv(data: StudyData) -> None:
+    frame = data.frame.assign(git_revision=float("nan"), parent=float("nan"))
+    again = study_data(frame, {})
+    assert set(again.frame["git_revision"]) == {""} and set(again.frame["parent"]) == {""}
 
 
 def _without_column(frame: pd.DataFrame) -> pd.DataFrame:
@@ -210,70 +326,4 @@ def test_refuses_selectors_that_are_no_json() -> None:
     frame = _one([best_of(32, 0.5)]).frame
     for text in ("{", json.dumps([1])):
         with pytest.raises(ValueError, match="selector_config"):
-            study_data(frame.assign(selector_config=text), {}).search_scores()
-
-
-def test_a_complete_study_lacks_nothing(data: StudyData) -> None:
-    assert data.missing() == []
-
-
-def test_says_what_is_missing_and_unequal() -> None:
-    builder = StudyBuilder()
-    both = [best_of(32, 0.5), qgbs(0.6)]
-    parent = builder.trial(
-        CUBE, "FMQ/MVP", 0, offline=[(1000, 0.2)], finals=[best_of(32, 0.2)], trial="parent"
-    )
-    for method, last, finals, episodes in (
-        ("FMQ", 400, both, 50.0),
-        ("MVP", 300, both[:1], 100.0),
-    ):
-        builder.trial(
-            CUBE,
-            method,
-            0,
-            parent=parent,
-            online=[(last, 0.5)],
-            finals=finals,
-            episodes=episodes,
-        )
-    builder.trial(CUBE, "FMQ", 1, online=[(400, 0.5)], finals=both)
-    builder.trial(CUBE, "FMQ", 1, online=[(400, 0.4)], finals=both, trial="again")
-    builder.trial(CUBE, "FMQ", 2, online=[(200, 0.5)])
-    builder.trial(CUBE, "FMQ", 1, setting="eta=0.3", online=[(400, 0.5)], finals=both)
-    builder.trial(CUBE, "FMQ/MVP", 3, offline=[(500, 0.1)])
-    info = {
-        "tasks": [CUBE, CAN],
-        "methods": ["QC", "MVP", "FMQ"],
-        "settings": ["default", "x"],
-        "trials": ["parent", "again", "never started"],
-    }
-    data = study_data(builder.frame(), info)
-    name = "cube-single-task2"
-    assert data.missing() == [
-        "can: planned, but there are no results.",
-        "Method QC: planned, but there are no results.",
-        "Setting x: planned, but there are no results.",
-        "1 of 3 planned trials have no results yet.",
-        f"{name}: online training of FMQ has no final evaluation yet for seed 2; it is left out.",
-        f"{name}: pre-training of FMQ/MVP has no final evaluation yet for seed 3; it is left out.",
-        f"{name}: methods have different seeds (MVP: seed 0, FMQ: seeds 0, 1, "
-        "FMQ + QGBS: seeds 0, 1).",
-        f"{name}: FMQ (eta=0.3) has no results for seed 0.",
-        f"{name}: FMQ + QGBS (eta=0.3) has no results for seed 0.",
-        f"{name}: methods have different final episodes (MVP: 100, FMQ: 50).",
-        f"{name}: methods have different environment steps (MVP: 300, FMQ: 400).",
-        f"{name}: methods have different offline updates (MVP: 1000, FMQ: 0 and 1000).",
-        f"{name}: FMQ has 2 trials of seed 1; again counts.",
-    ]
-    # Of the two trials of seed 1 the later one, and nothing of the unfinished one.
-    assert data.curves(CUBE, "FMQ")[1]["success"].tolist() == [0.4]
-    assert list(data.curves(CUBE, "FMQ")) == [0, 1]
-    assert list(data.curves(CUBE, "FMQ", unfinished=True)) == [0, 1, 2]
-
-
-def test_a_method_without_results_on_one_task() -> None:
-    builder = StudyBuilder()
-    for task, method in ((CUBE, "FMQ"), (CUBE, "QC"), (CAN, "FMQ")):
-        finals = [euler(0.5)] if method == "QC" else [best_of(32, 0.5)]
-        builder.trial(task, method, 0, online=[(100, 0.5)], finals=finals)
-    assert study_data(builder.frame(), {}).missing() == ["can: QC has no final results."]
+            search_scores(study_data(frame.assign(selector_config=text), {}))

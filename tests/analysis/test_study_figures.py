@@ -134,7 +134,8 @@ def test_no_aggregate_curve_without_common_points() -> None:
 def test_aggregate_scores_show_values_before_and_after(data: StudyData) -> None:
     axes = aggregate_scores(data).axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()][::-1]
-    assert names == [*LABELS, "MVP, offline only", "FMQ, offline only"]
+    offline = [f"{method}, offline only" for method in ("QC", "MVP", "FMQ")]
+    assert names == [*LABELS, *offline]
     shown = {
         names[::-1][round(line.get_ydata()[0])]: line.get_xdata()[0]
         for line in axes.lines
@@ -145,6 +146,37 @@ def test_aggregate_scores_show_values_before_and_after(data: StudyData) -> None:
     # Offline: 0.20, 0.21, 0.22 on each of three tasks; middle five of nine.
     assert shown["FMQ, offline only"] == pytest.approx(0.21)
     assert any(text.get_text().startswith("0.62 [") for text in axes.texts)
+
+
+def test_aggregate_scores_are_of_the_tasks_that_all_rows_have() -> None:
+    frame, info = small_study(settings={}, search=())
+    frame = frame[~((frame["task"] == CAN) & (frame["method"] == "MVP"))]
+    axes = aggregate_scores(study_data(frame, info)).axes[0]
+    # FMQ without can: 0.60, 0.62, 0.64, 0.70, 0.72, 0.74 without the lowest and the highest.
+    assert any(text.get_text().startswith("0.67 [") for text in axes.texts)
+    assert axes.get_title(loc="left") == "without tasks that a row has no results on: can"
+    whole = aggregate_scores(study_data(*small_study(settings={}))).axes[0]
+    assert whole.get_title(loc="left") == ""
+
+
+def test_own_methods_have_looks_of_their_own() -> None:
+    builder = StudyBuilder()
+    for method in ("Mine", "Other", "Third"):
+        builder.trial(CUBE, method, 0, online=[(9, 0.5)], finals=[best_of(32, 0.5)])
+    data = study_data(builder.frame(), {})
+    axes = aggregate_scores(data).axes[0]
+    colours = [line.get_color() for line in axes.lines if len(line.get_xdata()) == 1]
+    assert len(colours) == len(set(colours)) == 3
+    (curves,) = learning_curves(data).axes
+    assert of_method(curves, "Other").get_color() == colours[1]
+
+
+def test_no_curve_and_no_name_of_a_method_without_common_points() -> None:
+    builder = StudyBuilder()
+    for method, steps in {"FMQ": (250, 250), "MVP": (250, 260)}.items():
+        for seed, step in enumerate(steps):
+            builder.trial(CUBE, method, seed, online=[(step, 0.5)], finals=[best_of(32, 0.5)])
+    assert legend_names(learning_curves(study_data(builder.frame(), {}))) == ["FMQ"]
 
 
 def test_probability_of_improvement_by_hand() -> None:
@@ -204,6 +236,24 @@ def test_implied_uncertainty_undoes_equation_13() -> None:
     assert implied_uncertainty(eta_eff, eta=2.0, beta=0.3) == pytest.approx(sigma)
 
 
+def test_the_radius_may_have_one_as_its_numerator(data: StudyData) -> None:
+    known = {"eta": 3.0, "beta": 0.3, "radius_numerator": "one"}
+    figure = trust_region(data, dict.fromkeys(data.frame["config_id"], known))
+    assert figure.axes[-3].lines[0].get_ydata() == pytest.approx([(1 / 0.8 - 1) / 0.3] * 4)
+
+
+def test_long_curves_are_thinned_at_steps_that_all_seeds_have() -> None:
+    builder = StudyBuilder()
+    for seed in (0, 1):
+        # 900 common steps, and before them some of seed 1 alone.
+        steps = [*([1, 2, 3] if seed else []), *range(10, 910)]
+        training = [{"env_step": s, "displacement": s / 10, "eta_eff": 0.5} for s in steps]
+        finals = [best_of(32, 0.5)]
+        builder.trial(CUBE, "FMQ", seed, online=[(910, 0.5)], training=training, finals=finals)
+    line = trust_region(study_data(builder.frame(), {}), {}).axes[0].lines[0]
+    assert line.get_xdata().tolist() == list(range(10, 910, 4))
+
+
 def test_qgbs_points_lie_at_their_costs_within_the_axes(data: StudyData) -> None:
     figure = qgbs_ablation(data)
     evaluations, latency = figure.axes
@@ -229,8 +279,8 @@ def _single(axes: Any) -> list[Any]:
 
 def test_distillation_losses_with_the_default_as_esd(data: StudyData) -> None:
     axes = distillation_ablation(data).axes[0]
-    assert [t.get_text() for t in axes.get_xticklabels()] == ["ESD\n(default)", "LSD", "PSD"]
-    assert main_line(axes) == pytest.approx([0.62, 0.64, 0.58])
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["ESD\n(default)", "PSD", "LSD"]
+    assert main_line(axes) == pytest.approx([0.62, 0.58, 0.64])
     assert {line.get_linestyle() for line in axes.lines if line.get_marker() == "o"} == {"None"}
     # A thin line for each task's mean.
     thin = [line.get_ydata().tolist() for line in axes.lines if line.get_linewidth() < 1]
@@ -247,11 +297,23 @@ def test_settings_in_the_order_of_their_values(data: StudyData) -> None:
 
 def test_settings_compare_equal_tasks_and_seeds_only(data: StudyData) -> None:
     frame = data.frame
-    lost = (frame["setting"] == "eta=0.3") & ((frame["task"] != MAZE) | (frame["seed"] == 2))
+    varied = frame["setting"].isin(["eta=0.3", "eta=3.0"])
+    lost = varied & ((frame["task"] != MAZE) | (frame["seed"] == 2))
     (axes,) = settings_ablation(study_data(frame[~lost], data.info), {}).axes
     # The default's value is unknown, so it stands in front; two seeds of one task are left.
     assert [t.get_text() for t in axes.get_xticklabels()] == ["default", "0.3", "3"]
     assert main_line(axes) == pytest.approx([0.61, 0.51, 0.41])
+
+
+def test_a_value_with_few_runs_does_not_take_them_from_the_others(data: StudyData) -> None:
+    frame = data.frame
+    for lost in (
+        (frame["setting"] == "eta=3.0") & ((frame["task"] != CUBE) | (frame["seed"] != 0)),
+        frame["setting"] == "eta=3.0",
+    ):
+        (axes,) = settings_ablation(study_data(frame[~lost], data.info), {}).axes
+        assert [t.get_text() for t in axes.get_xticklabels()] == ["default", "0.3"]
+        assert main_line(axes) == pytest.approx([0.62, 0.52])
 
 
 def main_line(axes: Any) -> list[float]:

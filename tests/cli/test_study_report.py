@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -73,7 +74,9 @@ def test_a_folder_gets_a_report_and_answers(call: Call, study: Path) -> None:
         "answer    ▲ above: FMQ's IQM 0.71 [0.70, 0.72] lies above its own offline policy's 0.2"
     )
     assert len(lines) == 5 + 4
-    assert "<h1>Study cubes</h1>" in (folder / "report.html").read_text(encoding="utf-8")
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "<h1>Study cubes</h1>" in text
+    assert f"rllib study report {shlex.quote(str(study))}\n" in (folder / "report.md").read_text()
 
 
 @needs_matplotlib
@@ -155,4 +158,4 @@ def test_nothing_to_compare_yet(call: Call, study: Path) -> None:
     code, out, _ = call(study)
     assert code == 0
     assert "figures   0," in out
-    assert out.splitlines()[-1] == "answer    none yet: no two methods have final scores to compare"
+    assert out.splitlines()[-1].startswith("answer    No two of the methods that this report")

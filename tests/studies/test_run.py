@@ -150,7 +150,7 @@ def test_second_start_runs_what_is_missing(
 def test_trial_that_fails_is_reported_and_does_not_stop_the_others(resumed: Outcome) -> None:
     assert resumed.code == 1
     (failed,) = re.findall(r"^(offline-\S+): FAILED: .*finite", resumed.out, flags=re.M)
-    (line,) = resumed.err.strip().splitlines()
+    line = resumed.err.strip().splitlines()[-1]
     assert line.startswith(f"rllib: 1 trial failed, such as {failed}: ")
     assert re.search(
         r"1 trial cannot start, such as online-\S+-FMQ-fails-s0-\S+: its offline", line

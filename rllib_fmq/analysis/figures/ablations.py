@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 
 from rllib_fmq.analysis.aggregates import Estimate, stratified_bootstrap
 from rllib_fmq.analysis.comparison import values_by_task
-from rllib_fmq.analysis.figures.common_runs import common_runs, only_runs
 from rllib_fmq.analysis.figures.style import (
     GREY,
     label_outer,
@@ -20,19 +18,13 @@ from rllib_fmq.analysis.figures.style import (
     panel_grid,
     styled,
 )
-from rllib_fmq.analysis.study_data import DEFAULT, StudyData, TaskScores
+from rllib_fmq.analysis.study_data import METHOD, Configs, StudyData, TaskScores
+from rllib_fmq.analysis.variations import LOSSES, group_scores, loss_scores, setting_groups
+from rllib_fmq.studies.definition import DEFAULT
 
-Configs = Mapping[str, Mapping[str, Any]]
-
-METHOD = "FMQ"
-DISTILLATION = "distillation"
-_LOSSES = {"esd": "ESD", "lsd": "LSD", "psd": "PSD"}
-_DEFAULT_LOSS = "esd"
 # Names of settings that are not config keys themselves.
 _CONFIG_KEYS = {"N": "num_candidates", "lambda": "lambda_sd"}
 _SYMBOLS = {"eta": r"$\eta$", "beta": r"$\beta$", "lambda": r"$\lambda$", "N": "$N$"}
-_SETTING = re.compile(r"([A-Za-z_]\w*)=([^=,]+)")
-_OTHER = "other settings"
 
 
 @dataclass(frozen=True)
@@ -41,13 +33,12 @@ class Variation:
 
     value: str
     """As the axis shows it."""
-    setting: str
     scores: TaskScores
 
 
 @styled
 def distillation_ablation(data: StudyData) -> Any | None:
-    """FMQ after pre-training with each self-distillation loss: ESD (the default), LSD, PSD.
+    """FMQ after pre-training with each self-distillation loss: ESD (the default), PSD, LSD.
 
     Args:
         data: The study.
@@ -56,18 +47,20 @@ def distillation_ablation(data: StudyData) -> Any | None:
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
     """
-    varied = [s for s in data.settings if s.startswith(f"{DISTILLATION}=")]
-    default = [DEFAULT] if f"{DISTILLATION}={_DEFAULT_LOSS}" not in varied else []
-    named = {s: _loss(s) for s in (*default, *varied)}
-    group = _group(
-        data, {s: f"{name}\n(default)" if s == DEFAULT else name for s, name in named.items()}
-    )
+    losses = loss_scores(data).scores
+    group = [
+        Variation(f"{loss}\n(default)" if loss == LOSSES[0].upper() else loss, scores)
+        for loss, scores in losses.items()
+    ]
     return _variations(data, {"self-distillation loss": group}) if group else None
 
 
 @styled
 def settings_ablation(data: StudyData, configs: Configs) -> Any | None:
     """FMQ's final success for each value of each key that was varied, a panel per key.
+
+    Within a panel only tasks and seeds that all values have count; a value with few of them is
+    left out, which ``StudyData.missing`` says.
 
     Args:
         data: The study.
@@ -77,27 +70,17 @@ def settings_ablation(data: StudyData, configs: Configs) -> Any | None:
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
     """
-    keys: dict[str, dict[str, str]] = {}
-    for setting in data.settings:
-        if setting == DEFAULT or setting.startswith(f"{DISTILLATION}="):
-            continue
-        match = _SETTING.fullmatch(setting)
-        key, value = match.groups() if match else (_OTHER, setting)
-        keys.setdefault(key, {})[setting] = value
     groups = {}
-    for key, values in keys.items():
-        if group := _group(data, _with_default(data, configs, key, values)):
-            groups[_SYMBOLS.get(key, key)] = group
+    for key, values in setting_groups(data).items():
+        texts = _with_default(data, configs, key, values)
+        scores = group_scores(data, list(texts)).scores
+        if scores:
+            groups[_SYMBOLS.get(key, key)] = [Variation(texts[s], scores[s]) for s in scores]
     return _variations(data, groups) if groups else None
 
 
 def _errors(estimates: Sequence[Estimate]) -> list[list[float]]:
     return [[e.value - e.low for e in estimates], [e.high - e.value for e in estimates]]
-
-
-def _loss(setting: str) -> str:
-    value = _DEFAULT_LOSS if setting == DEFAULT else setting.partition("=")[2]
-    return _LOSSES.get(value, value)
 
 
 def _with_default(
@@ -132,16 +115,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _group(data: StudyData, texts: Mapping[str, str]) -> list[Variation]:
-    """Scores of these settings over the tasks and seeds that all of them have."""
-    scores = {s: data.final_scores(s).get(METHOD, {}) for s in texts}
-    scores = {s: tasks for s, tasks in scores.items() if tasks}
-    common = common_runs(list(scores.values()))
-    if len(scores) < 2 or not common:
-        return []
-    return [Variation(texts[s], s, only_runs(tasks, common)) for s, tasks in scores.items()]
 
 
 def _variations(data: StudyData, groups: Mapping[str, Sequence[Variation]]) -> Any:

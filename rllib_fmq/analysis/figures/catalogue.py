@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rllib_fmq.analysis.comparison import COMPARED
 from rllib_fmq.analysis.figures.ablations import distillation_ablation, settings_ablation
 from rllib_fmq.analysis.figures.learning_curves import aggregate_iqm_curves, learning_curves
 from rllib_fmq.analysis.figures.scores import aggregate_scores, improvement
 from rllib_fmq.analysis.figures.search import qgbs_ablation
 from rllib_fmq.analysis.figures.speedups import speedup
 from rllib_fmq.analysis.figures.trust_region import trust_region
-from rllib_fmq.analysis.study_data import StudyData
+from rllib_fmq.analysis.study_data import BASELINE, METHOD, Configs, StudyData
 
-Configs = Mapping[str, Mapping[str, Any]]
 Draw = Callable[[StudyData, Configs], Any | None]
 
 
@@ -42,12 +42,14 @@ FIGURES: tuple[FigureSpec, ...] = (
         "aggregate_scores",
         "Scores after training",
         lambda data, _: aggregate_scores(data),
-        "Interquartile mean of the success rates of all tasks and seeds after online training "
-        "(filled) and of the offline policies that it started from (hollow), each on episodes "
-        "that training never saw. Bars are " + _BOOTSTRAP + ". Look for bars that do not overlap, "
-        "and at the distance between a method and its own offline policy.",
+        "Interquartile mean of the success rates of all tasks and seeds after training (filled) "
+        "and of the offline policies that online training started from (hollow), each on episodes "
+        "that training never saw. Only tasks that all rows have results on. Bars are "
+        + _BOOTSTRAP
+        + ". Look for bars that do not overlap, and at the distance between a method and its own "
+        "offline policy.",
         "Interval plot: one row per method, interquartile mean of success from 0 to 1",
-        "no trial has a final evaluation after online training",
+        "no final evaluation with a success rate, or no task on which all methods have one",
     ),
     FigureSpec(
         "learning_curves",
@@ -60,7 +62,8 @@ FIGURES: tuple[FigureSpec, ...] = (
         "pre-training coincide up to the line. Look at which curve rises first after it.",
         "Line charts, one per task: success rate from 0 to 1 against offline updates, then online "
         "environment steps; one line per method",
-        "no finished trial was evaluated during training",
+        "no finished trial reported a success rate during training, or not at the same points for "
+        "all seeds",
     ),
     FigureSpec(
         "aggregate_iqm_curves",
@@ -82,7 +85,8 @@ FIGURES: tuple[FigureSpec, ...] = (
         "drawn at random (ties count half), with 95% stratified bootstrap intervals. An interval "
         "that lies right of 0.5 speaks for the first method.",
         "Interval plot: one row per pair of methods, probability from 0 to 1, with a line at 0.5",
-        "no two of the methods that are compared have final scores on the same task",
+        f"no two of the compared methods ({COMPARED}) have success rates of final evaluations on "
+        "the same task",
     ),
     FigureSpec(
         "speedup",
@@ -95,7 +99,8 @@ FIGURES: tuple[FigureSpec, ...] = (
         "dashed line FMQ is faster. Means of ratios lie somewhat above 1 even for equal methods.",
         "Dot plot on a logarithmic axis: ratio of steps, MVP to FMQ, for 75, 85, 95 and 100 "
         "percent of the common target; a line at 1",
-        "no task and seed has complete learning curves of both FMQ and MVP with a common target",
+        f'no task and seed has complete learning curves of methods named "{METHOD}" and '
+        f'"{BASELINE}" with a common target',
     ),
     FigureSpec(
         "trust_region",
@@ -106,10 +111,12 @@ FIGURES: tuple[FigureSpec, ...] = (
         "seeds with 95% bootstrap bands. The solid line should rise from 0 and level off at the "
         "dashed one, or below it where the gradients at neighbouring samples disagree. Dotted, on "
         "the right axis: the relative disagreement of the critics that the radius implies, "
-        "(eta / eta_eff - 1) / beta; it is left out where beta is 0.",
+        '(eta / eta_eff - 1) / beta, with 1 in place of eta where radius_numerator is "one"; it '
+        "is left out where beta is 0.",
         "Line charts, one per task: distance from the offline policy, radius and implied "
         "uncertainty against online environment steps",
-        "no finished FMQ trial reported its displacement and radius",
+        f'no finished trial of a method named "{METHOD}" reported its displacement and radius at '
+        "the same steps as the others of its task",
     ),
     FigureSpec(
         "qgbs_ablation",
@@ -122,7 +129,8 @@ FIGURES: tuple[FigureSpec, ...] = (
         "Up and to the left is better. Points of nearly equal cost are drawn beside each other.",
         "Two scatter plots with error bars: success against network evaluations per decision, and "
         "against milliseconds per decision",
-        "no final evaluation of FMQ with several search settings on the same tasks and seeds",
+        f'no final evaluations of a method named "{METHOD}" with several search settings on the '
+        "same tasks and seeds",
     ),
     FigureSpec(
         "distillation_ablation",
@@ -133,8 +141,8 @@ FIGURES: tuple[FigureSpec, ...] = (
         + " (thick), and the mean of each task (thin). Only the tasks and seeds that all losses "
         "have.",
         "Line chart with error bars: success for each self-distillation loss",
-        'no setting "distillation=..." with final scores on the same tasks and seeds as the '
-        "default",
+        f'no setting "distillation=..." of a method named "{METHOD}" with final scores on the same '
+        "tasks and seeds as the default",
     ),
     FigureSpec(
         "settings_ablation",
@@ -142,8 +150,10 @@ FIGURES: tuple[FigureSpec, ...] = (
         settings_ablation,
         "FMQ's final success when one setting is changed, a panel per setting: interquartile "
         "mean with " + _BOOTSTRAP + " (thick), and the mean of each task (thin). Within a panel "
-        "all values have the same tasks and seeds; across panels they may differ.",
+        "all values have the same tasks and seeds; a value with few of them is left out and listed "
+        "as missing; across panels tasks and seeds may differ.",
         "Line charts with error bars, one per setting: success for each of its values",
-        "no other setting with final scores on the same tasks and seeds as the default",
+        f'no other setting of a method named "{METHOD}" with final scores on the same tasks and '
+        "seeds as the default",
     ),
 )

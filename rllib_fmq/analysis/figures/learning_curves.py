@@ -72,24 +72,23 @@ def learning_curves(data: StudyData) -> Any | None:
     Args:
         data: The study.
     Returns:
-        The figure, or None without evaluations of a finished trial.
+        The figure, or None without evaluations of a finished trial. A method whose seeds were
+        never evaluated at the same point has no curve.
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
     """
-    tasks = {task: runs for task in data.tasks if (runs := _runs(data, task))}
-    if not tasks:
+    bands = {task: drawn for task in data.tasks if (drawn := _bands(data, task))}
+    if not bands:
         return None
-    figure, panels = panel_grid(len(tasks))
-    for axes, (task, runs) in zip(panels, tasks.items(), strict=True):
-        span = span_of(runs)
-        for method, seeds in runs.items():
-            curves = [_curve(rows, span.position) for rows in seeds.values()]
-            draw_band(axes, curve_band(curves, mean_of), method, data.methods)
+    figure, panels = panel_grid(len(bands))
+    for axes, (task, drawn) in zip(panels, bands.items(), strict=True):
+        for method, band in drawn.items():
+            draw_band(axes, band, method, data.methods)
         axes.set_title(data.short_name(task))
         _success_axis(axes)
-        _training_axis(axes, span)
+        _training_axis(axes, span_of(_runs(data, task)))
     label_outer(panels, "offline updates | online environment steps", "success rate")
-    method_legend(figure, data, [m for m in data.methods if any(m in r for r in tasks.values())])
+    method_legend(figure, data, [m for m in data.methods if any(m in d for d in bands.values())])
     return figure
 
 
@@ -118,6 +117,7 @@ def aggregate_iqm_curves(data: StudyData) -> Any | None:
                 for task, runs in shared.items()
             }
         )
+    bands = {method: band for method, band in bands.items() if band.x.size}
     if not any(b.x.size > 1 for b in bands.values()):
         return None
     figure = new_figure(7.2, 4.0)
@@ -192,6 +192,18 @@ def method_legend(figure: Any, data: StudyData, labels: list[str]) -> None:
 
 def _runs(data: StudyData, task: str) -> dict[str, dict[int, pd.DataFrame]]:
     return {m: seeds for m in data.methods if (seeds := data.curves(task, m))}
+
+
+def _bands(data: StudyData, task: str) -> dict[str, Band]:
+    """Method -> mean over seeds where all of them were evaluated, if they ever were."""
+    runs = _runs(data, task)
+    found = {}
+    for method, seeds in runs.items():
+        curves = [_curve(rows, span_of(runs).position) for rows in seeds.values()]
+        band = curve_band(curves, mean_of)
+        if band.x.size:
+            found[method] = band
+    return found
 
 
 def _curve(

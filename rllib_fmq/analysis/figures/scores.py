@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rllib_fmq.analysis.aggregates import (
-    Estimate,
-    probability_of_improvement,
-    stratified_bootstrap,
+from rllib_fmq.analysis.aggregates import Estimate, stratified_bootstrap
+from rllib_fmq.analysis.comparison import (
+    OFFLINE_SUFFIX,
+    Improvement,
+    improvements,
+    shared_tasks,
+    values_by_task,
 )
-from rllib_fmq.analysis.comparison import PAIRS, values_by_task
-from rllib_fmq.analysis.figures.style import GREY, light_grid, look, new_figure, styled
+from rllib_fmq.analysis.figures.style import GREY, Look, light_grid, look, new_figure, styled
 from rllib_fmq.analysis.study_data import StudyData
 
 _WIDTH = 7.2
@@ -24,35 +26,47 @@ _FRAME = 1.1
 def aggregate_scores(data: StudyData) -> Any | None:
     """IQM over tasks and seeds with its 95% interval: before and after online training.
 
+    Only tasks that all rows have results on count; where that is not all, the figure says so.
+
     Args:
         data: The study.
     Returns:
-        The figure, or None without final scores.
+        The figure, or None without final scores on a common task.
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
     """
     final, offline = data.final_scores(), data.offline_scores()
-    rows: list[tuple[str, str, Estimate, bool]] = []
-    for label, scores in reversed(list(final.items())):
-        if pooled := values_by_task(scores):
-            rows.append((label, label, stratified_bootstrap(pooled), True))
+    tasks, others = shared_tasks(data, [*final.values(), *offline.values()])
+    if not final or not tasks:
+        return None
+    rows: list[tuple[str, str, Estimate, bool]] = [
+        (label, label, stratified_bootstrap(values_by_task(scores, tasks)), True)
+        for label, scores in reversed(list(final.items()))
+    ]
     # Below the others: what online training started from.
     before = [
-        (f"{label}, offline only", label, stratified_bootstrap(pooled), False)
+        (
+            f"{label}, offline only",
+            label,
+            stratified_bootstrap(values_by_task(scores, tasks)),
+            False,
+        )
         for label, scores in reversed(list(offline.items()))
-        if (pooled := values_by_task(scores))
     ]
-    if not rows:
-        return None
     figure = new_figure(_WIDTH, _FRAME + _ROW * (len(rows) + len(before)))
     axes = figure.subplots()
     for position, (_, label, estimate, trained) in enumerate(before + rows):
-        _interval(axes, position, estimate, label, filled=trained)
+        _interval(axes, position, estimate, look(label, [*data.methods, *final]), trained)
     if before:
         axes.axhline(len(before) - 0.5, color="#bbbbbb", linewidth=0.8)
     _rows(axes, [name for name, *_ in before + rows])
     axes.set_xlim(-0.03, 1.03)
     axes.set_xlabel("success rate: interquartile mean over tasks and seeds, 95% interval")
+    if others:
+        names = ", ".join(data.short_name(task) for task in others)
+        axes.set_title(
+            f"without tasks that a row has no results on: {names}", loc="left", wrap=True
+        )
     return figure
 
 
@@ -67,35 +81,24 @@ def improvement(data: StudyData) -> Any | None:
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
     """
-    final = data.final_scores()
-    rows: list[tuple[str, str, Estimate]] = []
-    for one, other in PAIRS:
-        first, second = values_by_task(final.get(one, {})), values_by_task(final.get(other, {}))
-        shared = [task for task in first if task in second]
-        if shared:
-            estimate = probability_of_improvement(
-                {task: first[task] for task in shared}, {task: second[task] for task in shared}
-            )
-            rows.append((f"{one} over {other}", one, estimate))
+    rows = improvements(data)[::-1]
     if not rows:
         return None
-    rows.reverse()
     figure = new_figure(_WIDTH, _FRAME + _ROW * len(rows))
     axes = figure.subplots()
-    for position, (_, label, estimate) in enumerate(rows):
-        _interval(axes, position, estimate, label)
+    for position, row in enumerate(rows):
+        _interval(axes, position, row.chance, look(row.x, data.methods))
     axes.axvline(0.5, color=GREY, linewidth=1.2, linestyle="--")
-    _rows(axes, [name for name, *_ in rows])
+    _rows(axes, [f"{row.x} over {_short(row)}" for row in rows])
     axes.set_xlim(-0.03, 1.03)
     axes.set_xlabel("probability of improvement P(X > Y), 95% interval (dashed: no difference)")
     return figure
 
 
 def _interval(
-    axes: Any, position: float, estimate: Estimate, label: str, filled: bool = True
+    axes: Any, position: float, estimate: Estimate, style: Look, filled: bool = True
 ) -> None:
     """A thick horizontal bar from low to high, a marker at the value, and the value in words."""
-    style = look(label)
     axes.plot(
         [estimate.low, estimate.high],
         [position, position],
@@ -125,6 +128,10 @@ def _interval(
         fontsize=8.5,
         annotation_clip=False,
     )
+
+
+def _short(row: Improvement) -> str:
+    return "its offline policy" if row.y == row.x + OFFLINE_SUFFIX else row.y
 
 
 def _rows(axes: Any, names: Sequence[str]) -> None:

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from rllib_fmq.analysis.aggregates import Estimate, stratified_bootstrap
+from rllib_fmq.analysis.common_runs import common_runs
 from rllib_fmq.analysis.comparison import values_by_task
-from rllib_fmq.analysis.figures.common_runs import common_runs, only_runs
 from rllib_fmq.analysis.figures.style import light_grid, look, panel_grid, short, styled
-from rllib_fmq.analysis.study_data import StudyData
-from rllib_fmq.analysis.study_trials import SearchSettings
+from rllib_fmq.analysis.search_scores import search_latencies, search_scores
+from rllib_fmq.analysis.study_data import METHOD, StudyData
+from rllib_fmq.analysis.study_searches import SearchSettings
 
 Costs = Mapping[SearchSettings, float]
 
-METHOD = "FMQ"
 _NEAR, _APART = 1.15, 10.0
 """Searches whose costs differ by a smaller factor are drawn so many points further apart."""
 _ROOM_FOR_NAMES = 0.3
@@ -28,8 +28,8 @@ def qgbs_ablation(data: StudyData) -> Any | None:
     """Success of one policy under several searches, against their cost.
 
     Left: IQM with its 95% interval over the network evaluations that a decision needs; right:
-    the same over the time of a decision. Only tasks that were evaluated with every search
-    count.
+    the same over the time of a decision. Only tasks and seeds that were evaluated with every
+    search count.
 
     Args:
         data: The study.
@@ -38,15 +38,14 @@ def qgbs_ablation(data: StudyData) -> Any | None:
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
     """
-    searches = data.search_scores(METHOD)
-    common = common_runs(list(searches.values()))
-    if len(searches) < 2 or not common:
+    searches = common_runs(search_scores(data))
+    if not searches.scores:
         return None
-    latencies = data.search_latencies(METHOD)
-    evaluations = {search: search.nfe for search in searches}
+    latencies = search_latencies(data, runs=searches.runs)
+    evaluations = {search: search.nfe for search in searches.scores}
     found = {
-        search: stratified_bootstrap(values_by_task(only_runs(scores, common)))
-        for search, scores in searches.items()
+        search: stratified_bootstrap(values_by_task(scores))
+        for search, scores in searches.scores.items()
     }
     figure, panels = panel_grid(2, columns=2, height=3.9)
     names = ("network evaluations per decision (NFE)", "time per decision (ms)")
@@ -70,7 +69,7 @@ def _search_points(axes: Any, found: Mapping[SearchSettings, Estimate], cost: Co
         estimate, x = found[search], cost[search]
         # A shifted artist does not count when the limits of the axes are chosen.
         axes.update_datalim([(x, estimate.low), (x, estimate.high)])
-        plain = search.search_iters == 0
+        plain = not search.is_search
         style = look(METHOD if plain else f"{METHOD} + QGBS")
         axes.plot(
             [x, x],

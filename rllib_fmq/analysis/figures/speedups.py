@@ -8,14 +8,9 @@ from typing import Any
 import numpy as np
 
 from rllib_fmq.analysis.figures.style import GREY, light_grid, look, panel_grid, styled
-from rllib_fmq.analysis.speedup import Clock, Speedup, SpeedupAverage, study_speedup
-from rllib_fmq.analysis.study_data import StudyData
+from rllib_fmq.analysis.speedup import CLOCKS, Speedup, SpeedupAverage, study_speedup
+from rllib_fmq.analysis.study_data import BASELINE, METHOD, StudyData
 
-METHOD, BASELINE = "FMQ", "MVP"
-_CLOCKS: tuple[tuple[Clock, str], ...] = (
-    ("online", "online environment steps"),
-    ("full", "updates of both phases"),
-)
 # A task is told by its marker; there are twelve in the paper.
 _MARKERS = ("o", "s", "^", "v", "P", "X", "<", ">", "p", "h", "*", "d")
 _DOTS, _MEAN = (-0.36, -0.06), 0.08
@@ -39,8 +34,8 @@ def speedup(data: StudyData) -> Any | None:
     """
     found = {
         words: result
-        for clock, words in _CLOCKS
-        if (result := study_speedup(data, clock, METHOD, BASELINE)) is not None
+        for clock, words in CLOCKS.items()
+        if (result := study_speedup(data, clock)) is not None
     }
     if not found:
         return None

@@ -67,6 +67,9 @@ _OTHERS = (
     Look("#CC79A7", (0, (6, 2, 1, 2)), "v"),
     Look("#7A5195", (0, (2, 1)), "X"),
     Look("#444444", (0, (1, 2)), "*"),
+    Look("#8C510A", (0, (8, 2)), "<"),
+    Look("#117733", (0, (4, 1, 1, 1, 1, 1)), ">"),
+    Look("#882255", (0, (3, 3)), "p"),
 )
 
 
@@ -80,7 +83,7 @@ def look(label: str, labels: Sequence[str] = ()) -> Look:
     """
     if label in _LOOKS:
         return _LOOKS[label]
-    others = [name for name in labels if name not in _LOOKS]
+    others = [name for name in dict.fromkeys(labels) if name not in _LOOKS]
     return _OTHERS[(others.index(label) if label in others else 0) % len(_OTHERS)]
 
 

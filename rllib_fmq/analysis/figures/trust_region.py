@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,8 @@ from numpy.typing import NDArray
 
 from rllib_fmq.analysis.aggregates import Band, curve_band, mean_of
 from rllib_fmq.analysis.figures.style import label_outer, light_grid, panel_grid, short, styled
-from rllib_fmq.analysis.study_data import StudyData
+from rllib_fmq.analysis.study_data import METHOD, Configs, StudyData
 
-Configs = Mapping[str, Mapping[str, Any]]
-
-METHOD = "FMQ"
 DISPLACEMENT, RADIUS, UNCERTAINTY = "#0072B2", "#D55E00", "#8a6100"
 _MOST_POINTS = 200
 """Of a curve; a trial has a row for each of its iterations."""
@@ -25,14 +21,14 @@ _MOST_POINTS = 200
 def trust_region(data: StudyData, configs: Configs) -> Any | None:
     """A panel per task: displacement, radius eta_eff, and the uncertainty that it implies.
 
-        sigma = (eta / eta_eff - 1) / beta
+        sigma = (eta / eta_eff - 1) / beta        (1 / eta_eff with radius_numerator "one")
 
     Means over seeds with 95% bands, during FMQ's online phase.
 
     Args:
         data: The study.
-        configs: config_id -> config, of which eta and beta are read; where they are missing,
-            or beta is 0, the uncertainty is left out.
+        configs: config_id -> config, of which eta, beta and radius_numerator are read; where
+            they are missing, or beta is 0, the uncertainty is left out.
     Returns:
         The figure, or None where no trial reported a displacement.
     Raises:
@@ -74,7 +70,7 @@ def implied_uncertainty(
 
     Args:
         eta_eff: Shape (n,), > 0.
-        eta: Largest radius, > 0.
+        eta: Largest radius, > 0; 1 where the config's radius_numerator is "one".
         beta: Sensitivity to disagreement, > 0.
     Returns:
         sigma, shape (n,).
@@ -84,13 +80,18 @@ def implied_uncertainty(
 
 
 def _measured(data: StudyData, task: str) -> dict[int, pd.DataFrame]:
+    """Rows of each seed at the steps that all seeds have; of many steps every so manieth one."""
     kept = {}
     for seed, rows in data.training(task, METHOD).items():
         rows = rows[rows["displacement"].notna() & (rows["eta_eff"] > 0)]
         rows = rows.drop_duplicates("env_step", keep="last")
         if not rows.empty:
-            kept[seed] = rows.iloc[:: max(1, len(rows) // _MOST_POINTS)]
-    return kept
+            kept[seed] = rows.set_index("env_step", drop=False)
+    if not kept:
+        return {}
+    steps = sorted(set.intersection(*(set(rows.index) for rows in kept.values())))
+    chosen = steps[:: max(1, len(steps) // _MOST_POINTS)]
+    return {seed: rows.loc[chosen] for seed, rows in kept.items()} if chosen else {}
 
 
 def _mean(frames: list[pd.DataFrame], column: str) -> Band:
@@ -100,7 +101,8 @@ def _mean(frames: list[pd.DataFrame], column: str) -> Band:
 
 def _uncertainty(rows: pd.DataFrame, configs: Configs) -> pd.DataFrame | None:
     config = configs.get(str(rows["config_id"].iloc[0]), {})
-    eta, beta = config.get("eta"), config.get("beta")
+    eta = 1.0 if config.get("radius_numerator") == "one" else config.get("eta")
+    beta = config.get("beta")
     if not eta or not beta:
         return None
     sigma = implied_uncertainty(rows["eta_eff"].to_numpy(float), float(eta), float(beta))
