@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import types
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -45,12 +46,32 @@ def _compile_errors() -> tuple[type[Exception], ...]:
     return errors.TorchDynamoException, too_many
 
 
+def _structure(value: Any) -> Any:
+    """Which parts of arguments are None: compiled code of one structure never serves another."""
+    if isinstance(value, tuple):
+        return tuple(_structure(part) for part in value)
+    return value is None
+
+
 @functools.cache
 def _compiled(function: Callable[P, T]) -> Callable[P, T]:
     config = torch._dynamo.config
     # Each phase, batch size and selector is a variant; several runs may share a process.
     config.recompile_limit = max(config.recompile_limit, MOST_VARIANTS)
-    fast: Callable[P, T] = torch.compile(function, fullgraph=True, dynamic=False, options=_OPTIONS)
+
+    @functools.cache
+    def fast(structure: Any) -> Callable[P, T]:
+        # Torch keeps variants by code object, and fails when it compares arguments with the
+        # guards of a variant that had tensors where these have None. Hence a copy for each.
+        code = function.__code__.replace()
+        copy = types.FunctionType(
+            code, function.__globals__, function.__name__, function.__defaults__
+        )
+        copy.__kwdefaults__ = function.__kwdefaults__
+        compiled: Callable[P, T] = torch.compile(
+            copy, fullgraph=True, dynamic=False, options=_OPTIONS
+        )
+        return compiled
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -58,7 +79,7 @@ def _compiled(function: Callable[P, T]) -> Callable[P, T]:
         if _failed:
             return function(*args, **kwargs)
         try:
-            return fast(*args, **kwargs)
+            return fast(_structure((args, *kwargs.values())))(*args, **kwargs)
         except _compile_errors() as error:
             _failed = True
             _explain(error)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch._dynamo import exc
 from torch._inductor.exc import InductorError
 
-from rllib_fmq import FMQConfig
+from rllib_fmq import FMQConfig, MVPConfig, QCConfig
 from rllib_fmq.nn import compilation
 from rllib_fmq.nn.compilation import maybe_compiled
 from tests.nn.straightforward import Case, compare
@@ -156,3 +156,26 @@ def test_an_update_that_cannot_be_compiled_is_right(
         compare(case, torch.float64, compiled=True)
     assert compiler.calls == 1
     assert len(notes(caplog)) == 1
+
+
+def test_methods_of_one_process_share_compiled_code_safely(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their updates have tensors where others have None, which torch's guards cannot compare."""
+    compiling = torch.compile
+    structures: list[str] = []
+
+    def without_inductor(function: Callable[..., Any], **_: Any) -> Callable[..., Any]:
+        structures.append(function.__name__)
+        return compiling(function, backend="eager", fullgraph=True, dynamic=False)
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", without_inductor)
+    methods = (QCConfig, MVPConfig, QCConfig, FMQConfig, MVPConfig)
+    cases = [Case(method, online=True) for method in methods]
+    for case in (*cases, Case(FMQConfig), Case(FMQConfig, online=True)):
+        compare(case, torch.float32, compiled=True)
+    assert not compilation._failed
+    # Imitation on the diagonal, with jumps, guidance; and the mask of padded steps offline.
+    assert structures.count("differentiable_losses") == 4
+    torch._dynamo.reset()
