@@ -90,11 +90,12 @@ def run(
     or seeds to the file. A trial that fails does not stop the others.
     """
     set_verbosity(verbose)
-    quiet_loggers(verbose)
     from rllib_fmq.registration import register_algorithms
     from rllib_fmq.studies import load_study
     from rllib_fmq.studies.run import run_study
     from rllib_fmq.studies.trials import choose_trials, plan_trials
+
+    quiet_loggers(verbose)
 
     if dataset_dir is not None and not dataset_dir.is_dir():
         raise CommandError(f"--dataset-dir {dataset_dir}: no such folder.")
