@@ -25,6 +25,6 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         except BlockingIOError as error:
             raise ValueError(
                 f"{what} is being run by another process in {folder}: wait for it, or end it; "
-                "trials of a driver that was killed end within a minute."
+                "trials of a driver that was killed may take a while to end."
             ) from error
         yield
