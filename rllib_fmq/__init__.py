@@ -1,11 +1,15 @@
 """FMQ and QGBS for Ray RLlib: offline-to-online RL with one-step flow-map policies.
 
-Importing this package registers the algorithms FMQ, QGBS, MVP and QC with RLlib and Tune.
+Importing this package registers the algorithms FMQ, QGBS, MVP and QC with RLlib and Tune, which
+loads both; with RLLIB_FMQ_REGISTER=0 in the environment it does not. Without Ray,
+``rllib_fmq.serving.Policy`` still acts.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+from importlib.util import find_spec
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -53,5 +57,11 @@ def _is_command() -> bool:
     return script == "rllib" or sys.orig_argv[1:3] == ["-m", "rllib_fmq.cli"]
 
 
-if not _is_command():
+def _registers() -> bool:
+    """Whether RLlib is to be loaded: not by processes that only serve policies."""
+    wanted = os.environ.get("RLLIB_FMQ_REGISTER") != "0"
+    return wanted and not _is_command() and find_spec("ray") is not None
+
+
+if _registers():
     __getattr__("register_algorithms")()

@@ -12,7 +12,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from rllib_fmq.algorithms.paths import absolute_path
 from rllib_fmq.algorithms.selectors import SelectorChoice, resolve_selector
 from rllib_fmq.algorithms.settings import FlowMapSettings
-from rllib_fmq.algorithms.validation import validate_config
+from rllib_fmq.algorithms.validation import check_values, validate_config
 from rllib_fmq.flow.selection import SelectorSettings
 from rllib_fmq.learner.flow_map_learner import FlowMapLearner
 from rllib_fmq.nn.flow_map_module import FlowMapModule, selector_dict
@@ -81,6 +81,8 @@ class FlowMapConfig(FlowMapSettings):
         tau: float = NotProvided,
         replay_capacity: int = NotProvided,
         reset_optimizer_online: bool = NotProvided,
+        max_loss: float | None = NotProvided,
+        parameter_check_interval: int = NotProvided,
         compile_updates: bool | str = NotProvided,
         learner_threads: int | None = NotProvided,
         cuda_graphs: bool = NotProvided,
@@ -129,6 +131,9 @@ class FlowMapConfig(FlowMapSettings):
             tau: Polyak coefficient in (0, 1].
             replay_capacity: Transitions at most, offline ones included.
             reset_optimizer_online: Clear Adam's moments at the switch.
+            max_loss: Stop the run when a loss is larger, > 0; None: only when it is not finite.
+            parameter_check_interval: Updates between two checks that all learners have the same
+                parameters, >= 0; 0: never.
             compile_updates: "auto", True or False.
             learner_threads: Of a learner on a CPU, >= 1; None: the cores that are left.
             cuda_graphs: Replay updates as CUDA graphs.
@@ -167,10 +172,26 @@ class FlowMapConfig(FlowMapSettings):
         return self._set(
             {
                 "dataset": absolute_path(dataset),
-                "dataset_dir": absolute_path(dataset_dir),
+                "dataset_dir": absolute_path(dataset_dir, "dataset_dir"),
                 "dataset_filter": dataset_filter,
             }
         )
+
+    def env_runners(self, *, max_policy_lag: int = NotProvided, **kwargs: Any) -> FlowMapConfig:
+        """Set how online data are collected; see docs/SCALING.md.
+
+        Args:
+            max_policy_lag: Versions by which the policy that collected may be behind the newest
+                one when learners get its fragments, >= 0, with remote env-runners. 0: they wait
+                while learners update. A chunk begun in the fragment before is carried out to its
+                end, so its actions may be of an older policy still.
+            **kwargs: RLlib's own keys (``num_env_runners``, ``num_envs_per_env_runner``,
+                ``rollout_fragment_length``, ...).
+        Returns:
+            This config.
+        """
+        super().env_runners(**kwargs)
+        return self._set({"max_policy_lag": max_policy_lag})
 
     def phases(
         self,
@@ -197,7 +218,8 @@ class FlowMapConfig(FlowMapSettings):
             This config.
         """
         given = {k: v for k, v in locals().items() if k != "self"}
-        return self._set(given | {"initial_checkpoint": absolute_path(initial_checkpoint)})
+        checkpoint = absolute_path(initial_checkpoint, "initial_checkpoint")
+        return self._set(given | {"initial_checkpoint": checkpoint})
 
     def evaluation(
         self,
@@ -220,6 +242,32 @@ class FlowMapConfig(FlowMapSettings):
         return self._set(
             {"evaluation_selector": evaluation_selector, "evaluation_seed": evaluation_seed}
         )
+
+    def fault_tolerance(
+        self,
+        *,
+        resume_episodes: bool = NotProvided,
+        max_env_faults: int = NotProvided,
+        env_step_timeout_s: float | None = NotProvided,
+        **kwargs: Any,
+    ) -> FlowMapConfig:
+        """Set what happens when an environment or a process fails; see docs/FAULTS.md.
+
+        Args:
+            resume_episodes: Whether a resumed run repeats the actions of its unfinished
+                episodes, so that they go on. False for robots and all else that cannot be set
+                back: their actions must not be taken again.
+            max_env_faults: Faults of one sub-environment, without an episode that it finished
+                between them, that are survived, >= 0.
+            env_step_timeout_s: Seconds that an environment may take for a step, a reset, or
+                being made, > 0; None: no limit.
+            **kwargs: RLlib's own keys.
+        Returns:
+            This config.
+        """
+        own = {k: v for k, v in locals().items() if k not in ("self", "kwargs", "__class__")}
+        super().fault_tolerance(**kwargs)
+        return self._set(own)
 
     def selector(self, use: str) -> SelectorSettings:
         """Resolve the selector of one use.
@@ -260,6 +308,7 @@ class FlowMapConfig(FlowMapSettings):
         Raises:
             ValueError: Names the key, its value, what was expected, and what to do.
         """
+        check_values(self)
         super().validate()
         validate_config(self)
 

@@ -35,11 +35,14 @@ def resolve_selector(config: Any, use: str) -> SelectorSettings:
         "completion": config.qgbs_completion,
         "grad_eps": config.grad_eps,
     }
-    chosen = {"kind": choice} if isinstance(choice, str) else dict(choice)
-    unknown = set(chosen) - set(fields) - {"kind"}
-    if unknown or "kind" not in chosen:
+    chosen = {"kind": choice} if isinstance(choice, str) else choice
+    known = isinstance(chosen, Mapping) and set(chosen) <= {*fields, "kind"}
+    if not known or "kind" not in chosen:
         raise ValueError(
             f"{use}_selector={choice!r}: expected a name or a dict with 'kind' and any of "
             f"{sorted(fields)}."
         )
-    return SelectorSettings(**(fields | chosen))
+    try:
+        return SelectorSettings(**{**fields, **chosen})
+    except ValueError as error:
+        raise ValueError(f"{use}_selector={choice!r}: {error}") from error

@@ -10,6 +10,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from rllib_fmq.algorithms.paths import AUTO
 from rllib_fmq.algorithms.selectors import SelectorChoice
 from rllib_fmq.rollout.callbacks import SuccessCallback
+from rllib_fmq.rollout.env_runner import FlowMapEnvRunner
 from rllib_fmq.rollout.evaluation import evaluate_on_runners
 from rllib_fmq.seeds import EVALUATION_SEED
 
@@ -90,6 +91,10 @@ class FlowMapSettings(AlgorithmConfig):
         self.replay_capacity = 2_000_000
         # Whether Adam's moments start anew at the offline-online switch (D14).
         self.reset_optimizer_online = False
+        # Training that diverges stops: no loss of a working run comes near; None: no bound.
+        self.max_loss: float | None = 1e10
+        # Gradient updates between two checks that all learners have the same parameters; 0: none.
+        self.parameter_check_interval = 1_000
 
         # Speed. Compile the update: "auto" (long runs with a compiler at hand) | True | False.
         self.compile_updates: bool | str = "auto"
@@ -111,6 +116,24 @@ class FlowMapSettings(AlgorithmConfig):
         self.utd_ratio = 1.0
         self.learning_starts = 5_000
         self.initial_checkpoint: str | None = None
+
+        # Faults. Repeat the running episodes' actions when a run is resumed: never on a robot.
+        self.resume_episodes = True
+        # Faults of one environment without an episode that it finished, after which a run stops.
+        self.max_env_faults = 10
+        # Seconds that an environment may take for a step, a reset, or being made; None: no limit.
+        self.env_step_timeout_s: float | None = None
+        self.env_runner_cls = FlowMapEnvRunner
+        # A runner that does not answer for so long is killed and restarted.
+        self.sample_timeout_s: float | None = 600.0
+        self.delay_between_env_runner_restarts_s = 1.0
+        self.max_num_env_runner_restarts = 100
+
+        # Versions by which a policy that collects may be behind the newest; 0: runners wait while
+        # learners update.
+        self.max_policy_lag = 1
+        # No connector of ours has a state; RLlib would wait for the runners to ask for it.
+        self.merge_env_runner_states: bool | str = False
 
         # Evaluation: episode k starts from seed evaluation_seed + k (D29).
         self.evaluation_seed = EVALUATION_SEED

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import math
-import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,15 @@ import gymnasium as gym
 from ray.tune.registry import ENV_CREATOR, _global_registry, register_env
 
 from rllib_fmq.algorithms.paths import AUTO
+from rllib_fmq.algorithms.rllib_keys import (
+    check_rllib_keys,
+    is_finite,
+    is_whole,
+    use_python_numbers,
+)
 from rllib_fmq.flow.distillation import SELF_DISTILLATION_LOSSES
 from rllib_fmq.rollout.callbacks import SuccessCallback
+from rllib_fmq.rollout.env_runner import FlowMapEnvRunner
 from rllib_fmq.seeds import FINAL_EVALUATION_SEED, LARGEST_TRAINING_SEED
 from rllib_fmq.tasks.catalog import REWARD_SHIFT, parse_robomimic
 from rllib_fmq.tasks.registry import ROBOMIMIC_FILE, is_task, known_tasks, make_env
@@ -34,7 +40,10 @@ CHOICES = {
     "gelu": ("tanh", "none"),
     "compile_updates": ("auto", True, False),
     "cuda_graphs": (True, False),
+    "conditioning_axis": (True, False),
+    "reset_optimizer_online": (True, False),
 }
+VECTORS_OF_SINGLE_ENVIRONMENTS = (gym.VectorizeMode.SYNC, gym.VectorizeMode.ASYNC)
 WHOLE_AT_LEAST = {
     "diagonal_warmup_updates": 0,
     "interval_anneal_end": 0,
@@ -52,7 +61,10 @@ WHOLE_AT_LEAST = {
     "online_env_steps": 0,
     "updates_per_iteration": 1,
     "learning_starts": 0,
+    "max_policy_lag": 0,
     "evaluation_seed": 0,
+    "max_env_faults": 0,
+    "parameter_check_interval": 0,
     "train_batch_size_per_learner": 1,
 }
 """Whole numbers and their smallest values."""
@@ -68,19 +80,33 @@ POSITIVE = ("grad_eps", "disagreement_eps", "utd_ratio", "snr", "gamma", "tau")
 AT_MOST_ONE = ("gamma", "tau")
 
 
+def check_values(config: FlowMapConfig) -> None:
+    """Refuse unknown keys, and values that are out of range whatever the others are.
+
+    Args:
+        config: Before RLlib's own checks, which trip over such values. NumPy's numbers in it
+            become Python's.
+    Raises:
+        ValueError: Names the key, its value, what was expected, and what to do.
+    """
+    _check_unknown_keys(config)
+    use_python_numbers(config)
+    _check_numbers(config)
+    check_rllib_keys(config)
+    _check_rllib_settings(config)
+    _check_faults(config)
+
+
 def validate_config(config: FlowMapConfig) -> None:
-    """Refuse unknown keys and contradictory settings; make the environment known to RLlib.
+    """Refuse contradictory settings; make the environment known to RLlib.
 
     Args:
         config: After RLlib's own checks.
     Raises:
         ValueError: Names the key, its value, what was expected, and what to do.
     """
-    _check_unknown_keys(config)
-    _check_numbers(config)
     _check_phases(config)
     _check_method(config)
-    _check_rllib_settings(config)
     _check_cuda_graphs(config)
     check_environment(config)
     callbacks = config.callbacks_class
@@ -116,24 +142,25 @@ def _check_numbers(config: FlowMapConfig) -> None:
             )
     for key, smallest in WHOLE_AT_LEAST.items():
         value = getattr(config, key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+        if not is_whole(value, smallest):
             raise ValueError(f"{key}={value!r}: must be a whole number >= {smallest}.")
     for key in ("target_num_candidates", "collection_num_candidates", "learner_threads"):
         value = getattr(config, key)
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if value is not None and (not whole or value < 1):
+        if value is not None and not is_whole(value, 1):
             raise ValueError(f"{key}={value!r}: must be a whole number >= 1, or None.")
     for key, least in NUMBER_AT_LEAST.items():
-        if not _is_finite(value := getattr(config, key)) or value < least:
+        if not is_finite(value := getattr(config, key)) or value < least:
             raise ValueError(f"{key}={value!r}: must be a number >= {least:g}.")
     for key in POSITIVE:
         value = getattr(config, key)
-        if not _is_finite(value) or value <= 0 or (key in AT_MOST_ONE and value > 1):
+        if not is_finite(value) or value <= 0 or (key in AT_MOST_ONE and value > 1):
             bounds = "lie in (0, 1]" if key in AT_MOST_ONE else "be > 0"
             raise ValueError(f"{key}={value!r}: must be a number and {bounds}.")
+    if config.max_loss is not None and not (is_finite(config.max_loss) and config.max_loss > 0):
+        raise ValueError(f"max_loss={config.max_loss!r}: must be a number > 0, or None.")
     if config.time_embedding_dim % 2:
         raise ValueError(f"time_embedding_dim={config.time_embedding_dim}: must be even.")
-    if not _is_finite(config.conditioning_zero_prob) or not 0 <= config.conditioning_zero_prob <= 1:
+    if not is_finite(config.conditioning_zero_prob) or not 0 <= config.conditioning_zero_prob <= 1:
         raise ValueError(
             f"conditioning_zero_prob={config.conditioning_zero_prob!r}: must lie in [0, 1]."
         )
@@ -144,14 +171,11 @@ def _check_numbers(config: FlowMapConfig) -> None:
         )
     for key in ("actor_hidden", "critic_hidden"):
         widths = getattr(config, key)
-        if not widths or any(not isinstance(w, int) or w < 1 for w in widths):
+        listed = isinstance(widths, Sequence) and not isinstance(widths, str)
+        if not listed or not widths or not all(is_whole(width, 1) for width in widths):
             raise ValueError(f"{key}={widths!r}: expected a list of widths such as (512, 512).")
     for use in ("collection", "target", "evaluation"):
         config.selector(use)
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check_phases(config: FlowMapConfig) -> None:
@@ -175,13 +199,6 @@ def _check_phases(config: FlowMapConfig) -> None:
         raise ValueError(
             "an online-only run (offline_updates=0) starts from a trained policy: name it in "
             ".phases(initial_checkpoint=...), or set offline_updates > 0."
-        )
-    if config.initial_checkpoint and not os.path.isdir(
-        os.path.expanduser(config.initial_checkpoint)
-    ):
-        raise ValueError(
-            f"initial_checkpoint={config.initial_checkpoint!r}: no such folder. Give the folder "
-            "that holds algorithm_state.pkl or learner_group/."
         )
 
 
@@ -221,6 +238,11 @@ def _check_rllib_settings(config: FlowMapConfig) -> None:
     for key, value in required.items():
         if getattr(config, key) != value:
             raise ValueError(f"{key}={getattr(config, key)!r}: this algorithm needs {value!r}.")
+    if config.is_multi_agent:
+        raise ValueError(
+            f"policies={sorted(config.policies)}: these algorithms train one policy; leave away "
+            "what .multi_agent(...) sets."
+        )
     if config._env_to_module_connector or config._module_to_env_connector:
         raise ValueError(
             "env_to_module_connector and module_to_env_connector are not supported: datasets and "
@@ -229,11 +251,11 @@ def _check_rllib_settings(config: FlowMapConfig) -> None:
     if config.evaluation_duration == "auto":
         raise ValueError("evaluation_duration='auto': give a number of episodes, such as 50.")
     if config.seed is not None and not (
-        isinstance(config.seed, int) and 0 <= config.seed < LARGEST_TRAINING_SEED
+        is_whole(config.seed, 0) and config.seed < LARGEST_TRAINING_SEED
     ):
         raise ValueError(
-            f"seed={config.seed}: must lie in [0, {LARGEST_TRAINING_SEED}), so that training and "
-            "evaluation never share an environment seed."
+            f"seed={config.seed!r}: must be a whole number in [0, {LARGEST_TRAINING_SEED}), so "
+            "that training and evaluation never share an environment seed."
         )
     if config.evaluation_seed < 2 * LARGEST_TRAINING_SEED:
         raise ValueError(
@@ -244,6 +266,22 @@ def _check_rllib_settings(config: FlowMapConfig) -> None:
         raise ValueError(
             f"evaluation_seed={config.evaluation_seed}: its {config.evaluation_duration} episodes "
             f"reach the seeds of final evaluations, which begin at {FINAL_EVALUATION_SEED}."
+        )
+
+
+def _check_faults(config: FlowMapConfig) -> None:
+    if not isinstance(config.resume_episodes, bool):
+        raise ValueError(f"resume_episodes={config.resume_episodes!r}: must be True or False.")
+    limit = config.env_step_timeout_s
+    if limit is not None and (not is_finite(limit) or limit <= 0):
+        raise ValueError(f"env_step_timeout_s={limit!r}: must be a number > 0 in seconds, or None.")
+    mode, kind = config.gym_env_vectorize_mode, config.env_runner_cls
+    own_runner = isinstance(kind, type) and issubclass(kind, FlowMapEnvRunner)
+    if own_runner and mode not in ("sync", "async", *VECTORS_OF_SINGLE_ENVIRONMENTS):
+        raise ValueError(
+            f"gym_env_vectorize_mode={mode!r}: expected 'sync' or 'async', since seeds and faults "
+            "are those of single environments. Other vectors need RLlib's own runner: "
+            ".env_runners(env_runner_cls=SingleAgentEnvRunner)."
         )
 
 
@@ -288,6 +326,10 @@ def check_environment(config: FlowMapConfig) -> None:
     if env is None:
         raise ValueError("no environment: set .environment(env=...), such as a task name.")
     if not isinstance(env, str):
+        if not callable(env):
+            raise ValueError(
+                f"env={env!r} is a {type(env).__name__}: expected a name, a class or a function."
+            )
         return
     registered = _global_registry.contains(ENV_CREATOR, env)
     ours = is_task(env) or env in gym.registry or ":" in env

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -21,6 +23,9 @@ from rllib_fmq.flow.guidance import normalise
 SelectorKind: TypeAlias = Literal["sample", "best_of_n", "euler", "qgbs"]
 Completion: TypeAlias = Literal["jump", "euler"]
 SELECTORS: tuple[SelectorKind, ...] = ("sample", "best_of_n", "euler", "qgbs")
+NoiseSource: TypeAlias = torch.Generator | Callable[[tuple[int, ...]], Tensor] | None
+"""What standard normal numbers come from: a generator (None: torch's own), or, for noise that was
+drawn before, what returns the tensor of a shape."""
 
 
 class SelectionResult(NamedTuple):
@@ -68,10 +73,17 @@ class SelectorSettings:
             ("search_iters", 0),
             ("branches", 1),
         ):
-            if getattr(self, name) < least:
-                raise ValueError(f"selector {name}={getattr(self, name)}: must be >= {least}.")
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"selector {name}={value!r}: must be a whole number >= {least}.")
+        for name in ("eta", "snr", "grad_eps"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(f"selector {name}={value!r}: must be a number.")
         if self.eta < 0 or self.snr <= 0:
             raise ValueError(f"selector eta={self.eta} must be >= 0 and snr={self.snr} > 0.")
+        if self.grad_eps <= 0:
+            raise ValueError(f"selector grad_eps={self.grad_eps}: must be > 0.")
         if self.completion not in ("jump", "euler"):
             raise ValueError(f"selector completion {self.completion!r}: choose 'jump' or 'euler'.")
 
@@ -87,7 +99,9 @@ class SelectorSettings:
         return self.beam_width * (1 + self.search_iters * self.branches)
 
 
-def _normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
+def _normal(shape: tuple[int, ...], like: Tensor, generator: NoiseSource) -> Tensor:
+    if callable(generator):
+        return generator(shape)
     return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
 
 
@@ -239,7 +253,7 @@ def select_bound(
     policy: BoundPolicy,
     like: Tensor,
     action_size: int,
-    generator: torch.Generator | None = None,
+    generator: NoiseSource = None,
 ) -> SelectionResult:
     """``select_actions`` for a policy that already knows its observations.
 
@@ -277,7 +291,7 @@ def _qgbs(
     policy: BoundPolicy,
     like: Tensor,
     action_size: int,
-    generator: torch.Generator | None,
+    generator: NoiseSource,
 ) -> SelectionResult:
     num, width = policy.num_obs, settings.beam_width
     shape = (num, width, action_size)

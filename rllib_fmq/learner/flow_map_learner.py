@@ -6,23 +6,23 @@ import logging
 import math
 import os
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import ray
 import torch
+from numpy.typing import NDArray
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from torch import Tensor
 
 from rllib_fmq import flow
+from rllib_fmq.learner.agreement import check_agreement, gather_digests
 from rllib_fmq.learner.capture import CapturedUpdate, CudaGraphs
 from rllib_fmq.learner.compiling import COMPILING, will_compile
 from rllib_fmq.learner.initial_checkpoint import InitialState
-from rllib_fmq.learner.lean_torch_learner import LeanTorchLearner
-from rllib_fmq.learner.loading import load_replay
 from rllib_fmq.learner.memory import keep_freed_memory
 from rllib_fmq.learner.metric_sums import MetricSums
+from rllib_fmq.learner.replay_learner import ReplayLearner
 from rllib_fmq.learner.threads import choose_threads
 from rllib_fmq.nn.flow_map_module import CONTEXT, LOSSES, METRICS, WINDOWS, FlowMapModule
 from rllib_fmq.nn.objectives import LossSettings, UpdateContext, WindowBatch
@@ -36,7 +36,19 @@ UPDATE_STRIDE = 1_000_000_007
 logger = logging.getLogger(__name__)
 
 
-class FlowMapLearner(LeanTorchLearner):
+class StateError(NamedTuple):
+    """Why a learner could not save or restore its state."""
+
+    message: str
+    number: int | None
+    """``errno`` of an error of the operating system."""
+
+
+def _state_error(error: Exception) -> StateError:
+    return StateError(str(error) or repr(error), getattr(error, "errno", None))
+
+
+class FlowMapLearner(ReplayLearner):
     """Trains actor and critics on windows from its replay.
 
     Offline no data crosses a process: each learner reads the dataset itself, from its name
@@ -53,8 +65,9 @@ class FlowMapLearner(LeanTorchLearner):
         self.num_updates = 0
         self.online = False
         self._said_compiling = False
-        self.restore_error = ""
-        """What went wrong in the last ``restore_from_path``; empty if nothing did."""
+        self.save_error: StateError | None = None
+        self.restore_error: StateError | None = None
+        """What went wrong in the last ``save_to_path`` and ``restore_from_path``, if anything."""
         self.jumps_trained = config.lambda_sd > 0
         """Whether self-distillation ever trained u_{r,t} off the diagonal."""
         self.compiled = will_compile(config, self._device.type)
@@ -71,15 +84,6 @@ class FlowMapLearner(LeanTorchLearner):
         self._load_replay()
         if on_cpu:  # after the dataset: what is large and stays should be mapped
             keep_freed_memory()
-
-    def _load_replay(self) -> None:
-        module = self.flow_module
-        self.replay, self.dataset_fingerprint = load_replay(
-            self.config,
-            observation_space=module.observation_space,
-            action_space=module.action_space,
-            device=self._device,
-        )
 
     @property
     def flow_module(self) -> FlowMapModule:
@@ -162,6 +166,7 @@ class FlowMapLearner(LeanTorchLearner):
             Reduced metrics: means over those updates of this call that had the term.
         Raises:
             FloatingPointError: If the loss was not finite.
+            RuntimeError: If learners have different parameters.
         """
         self.before_gradient_based_update(timesteps=timesteps or {})
         for item in fragments:
@@ -169,36 +174,20 @@ class FlowMapLearner(LeanTorchLearner):
         if num_updates and self.compiled and not self._said_compiling:
             self._said_compiling = True
             logger.info(COMPILING)
-        sums = MetricSums()
+        sums, num_before = MetricSums(), self.num_updates
         for _ in range(num_updates):
             sums.add(self._next_update())
             self.num_updates += 1
         # Without this, env-runners take the weights for the ones they have.
         self._weights_seq_no += 1
+        digests = self._gather_digests(num_before)  # first: one learner's error may end the call
         if num_updates:
             self._log_means(sums.means())
+        if digests is not None:
+            check_agreement(list(self.flow_module.state_dict()), digests, self.num_updates)
         self.after_gradient_based_update(timesteps=timesteps or {})
         reduced: dict[str, Any] = self.metrics.reduce()
         return reduced
-
-    def store(self, episodes: Sequence[SingleAgentEpisode]) -> None:
-        """Append episode fragments to the replay.
-
-        Args:
-            episodes: As env-runners return them, actions in [-1, 1].
-        """
-        for episode in episodes:
-            if len(episode) == 0:
-                continue
-            num = len(episode)
-            self.replay.add_fragment(
-                episode.id_,
-                np.asarray(episode.get_observations()),
-                np.asarray(episode.get_actions()).reshape(num, -1),
-                np.asarray(episode.get_rewards()),
-                terminated=episode.is_terminated,
-                done=episode.is_done,
-            )
 
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
@@ -273,14 +262,23 @@ class FlowMapLearner(LeanTorchLearner):
         torch.distributed.all_reduce(value)
         return value / torch.distributed.get_world_size()
 
+    def _gather_digests(self, num_before: int) -> Tensor | None:
+        """All learners' parameters, where this call passed a multiple of the check's interval."""
+        interval = self.config.parameter_check_interval
+        due = interval and self.num_updates // interval > num_before // interval
+        return gather_digests(self.flow_module.state_dict()) if self.distributed and due else None
+
     def _log_means(self, means: dict[str, float]) -> None:
-        bad = [name for name, value in means.items() if not math.isfinite(value)]
-        if bad:
-            raise FloatingPointError(
-                f"{bad[0]} is not finite at update {self.num_updates}: training diverged. Lower "
-                "lr, or look for extreme rewards or observations in the data "
-                "(rllib data info FILE)."
-            )
+        largest = math.inf if self.config.max_loss is None else self.config.max_loss
+        for name, value in means.items():
+            bad = "is not finite" if not math.isfinite(value) else ""
+            if name.endswith("_loss") and value > largest:
+                bad = f"is {value:.3g}, beyond max_loss={largest:g},"
+            if bad:
+                raise FloatingPointError(
+                    f"{name} {bad} at update {self.num_updates}: training diverged. Lower lr, or "
+                    "look for extreme rewards or observations in the data (rllib data info FILE)."
+                )
         means["interval_factor"] = self._interval_factor()
         self.metrics.log_dict(means, key=DEFAULT_MODULE_ID, window=1)
         # The newest, not the mean over an iteration's calls.
@@ -295,7 +293,7 @@ class FlowMapLearner(LeanTorchLearner):
         not_components: str | Collection[str] | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """RLlib's state, and replay, counters and the noise generator."""
+        """RLlib's state, counters and the noise generator; not the replay (``save_replay``)."""
         state: dict[str, Any] = super().get_state(
             components, not_components=not_components, **kwargs
         )
@@ -304,14 +302,13 @@ class FlowMapLearner(LeanTorchLearner):
                 "num_updates": self.num_updates,
                 "online": self.online,
                 "jumps_trained": self.jumps_trained,
-                "generator": self.generator.get_state().numpy(),
+                "generator": self.generator_state(),
                 "dataset_fingerprint": self.dataset_fingerprint,
-                "replay": self.replay.get_state(),
             }
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore what ``get_state`` gave.
+        """Restore what ``get_state`` gave, and the replay of a checkpoint of version 1.
 
         Raises:
             ValueError: If this run's dataset is not the one of the checkpoint.
@@ -320,12 +317,7 @@ class FlowMapLearner(LeanTorchLearner):
         own = state.get(LEARNER_STATE)
         if own is None:
             return
-        if own["dataset_fingerprint"] != self.dataset_fingerprint:
-            raise ValueError(
-                "the checkpoint was trained on another dataset (fingerprint "
-                f"{own['dataset_fingerprint'][:12]}, here {self.dataset_fingerprint[:12]}): "
-                "resume with the same --dataset."
-            )
+        self.check_dataset(own["dataset_fingerprint"])
         self.num_updates = own["num_updates"]
         self.online = own["online"]
         self.jumps_trained = own["jumps_trained"]
@@ -333,18 +325,56 @@ class FlowMapLearner(LeanTorchLearner):
             # The checkpoint holds the first learner's generator: all start a new stream.
             self._seed_generator(self.num_updates)
         else:
-            self.generator.set_state(torch.from_numpy(np.array(own["generator"])))
-        if self.replay.num_online:
-            del self.replay  # two of them may not fit into memory
-            self._load_replay()
-        self.replay.set_state(own["replay"])
-        self.replay.forget_open_episodes()
+            self.set_generator_state(own["generator"])
+        if "replay" in own:
+            self._load_version_1_replay(own["replay"])
+
+    def check_dataset(self, fingerprint: str) -> None:
+        """Refuse a checkpoint of another dataset.
+
+        Args:
+            fingerprint: Of the dataset that the checkpoint was trained on.
+        Raises:
+            ValueError: If this run's is another.
+        """
+        if fingerprint != self.dataset_fingerprint:
+            raise ValueError(
+                f"the checkpoint was trained on another dataset (fingerprint {fingerprint[:12]}, "
+                f"here {self.dataset_fingerprint[:12]}): resume with the same --dataset."
+            )
+
+    def generator_state(self) -> NDArray[np.uint8]:
+        """State of this learner's noise generator."""
+        state: NDArray[np.uint8] = self.generator.get_state().numpy()
+        return state
+
+    def set_generator_state(self, state: NDArray[np.uint8] | None) -> None:
+        """Go on with a saved stream of noise.
+
+        Args:
+            state: From ``generator_state``. None, and that of another kind of device, which cannot
+                go on here, start a new stream.
+        """
+        if state is not None and len(state) == len(self.generator_state()):
+            self.generator.set_state(torch.from_numpy(np.array(state)))
+        else:
+            self._seed_generator(self.num_updates)
+
+    def save_to_path(self, *args: Any, **kwargs: Any) -> str:
+        """RLlib's, which reports no errors of remote learners: they are kept for the algorithm."""
+        self.save_error = None
+        try:
+            path: str = super().save_to_path(*args, **kwargs)
+        except Exception as error:
+            self.save_error = _state_error(error)
+            raise
+        return path
 
     def restore_from_path(self, *args: Any, **kwargs: Any) -> None:
         """RLlib's, which reports no errors of remote learners: they are kept for the algorithm."""
-        self.restore_error = ""
+        self.restore_error = None
         try:
             super().restore_from_path(*args, **kwargs)
         except Exception as error:
-            self.restore_error = str(error)
+            self.restore_error = _state_error(error)
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,9 @@ from ray.rllib.core import (
     COMPONENT_RL_MODULE,
     DEFAULT_MODULE_ID,
 )
+
+from rllib_fmq.checkpointing.find import find_checkpoint
+from rllib_fmq.checkpointing.plain_pickle import load_plain_file
 
 
 class InitialState(NamedTuple):
@@ -47,19 +50,24 @@ class InitialState(NamedTuple):
 def read_initial_state(checkpoint: str | Path) -> InitialState:
     """Read a checkpoint of any of the four methods.
 
-    It is a pickle, as every RLlib checkpoint: read only those you trust.
+    Only plain state is read: nothing in the files can run.
 
     Args:
-        checkpoint: Folder of an algorithm's checkpoint.
+        checkpoint: Folder of an algorithm's checkpoint, or of a Tune trial or experiment, whose
+            latest whole one is taken.
     Returns:
         Networks, optimiser and update count; the replay is left behind.
     Raises:
         FileNotFoundError: If the folder holds no such checkpoint.
-        ValueError: If it is damaged or was not written by one of our methods.
+        ValueError: If it is damaged, was not written by one of our methods, or holds anything
+            but plain state.
     """
     from rllib_fmq.learner.flow_map_learner import LEARNER_STATE
 
-    learner = Path(checkpoint).expanduser() / COMPONENT_LEARNER_GROUP / COMPONENT_LEARNER
+    folder = Path(checkpoint).expanduser()
+    with suppress(FileNotFoundError):  # told below, with what is expected
+        folder = find_checkpoint(folder)
+    learner = folder / COMPONENT_LEARNER_GROUP / COMPONENT_LEARNER
     files = (
         learner / COMPONENT_RL_MODULE / DEFAULT_MODULE_ID / "module_state.pkl",
         learner / "state.pkl",
@@ -71,7 +79,7 @@ def read_initial_state(checkpoint: str | Path) -> InitialState:
                 f"({file}): give the folder of a checkpoint of FMQ, QGBS, MVP or QC."
             )
     try:
-        module, state = (pickle.loads(file.read_bytes()) for file in files)
+        module, state = (load_plain_file(file) for file in files)
         own = state[LEARNER_STATE]
         return InitialState(
             module=module,
@@ -80,8 +88,8 @@ def read_initial_state(checkpoint: str | Path) -> InitialState:
             jumps_trained=own["jumps_trained"],
             online=own["online"],
         )
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"initial_checkpoint={str(checkpoint)!r} is damaged or of another algorithm "
-            f"({error!r}): expected one of FMQ, QGBS, MVP or QC."
+            f"({type(error).__name__}: {error}): expected one of FMQ, QGBS, MVP or QC."
         ) from error

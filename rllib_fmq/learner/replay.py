@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Collection, Iterable, Iterator, MutableMapping
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from rllib_fmq.data.chunks import row_chunks
 from rllib_fmq.learner.mapped_rows import MappedRows, Scale, unscaled
+from rllib_fmq.learner.online_rows import NextRows, OnlineRows, ReplayCounts
 from rllib_fmq.learner.ring_rows import NO_ROW, RingRows
 from rllib_fmq.nn.objectives import WindowBatch
 
@@ -60,7 +62,8 @@ class ReplayTable:
         self.obs, self.actions = self._ring.obs, self._ring.actions
         self.rewards, self.terminated = self._ring.rewards, self._ring.terminated
         self.link, self.tails = self._ring.link, self._ring.tails
-        self._open: dict[str, tuple[int, int]] = {}
+        self._open: dict[str, int] = {}
+        """Newest row of each unfinished episode, a number in ``online_numbers``; oldest first."""
         self.num_offline = self.num_added = self._base
         """``num_added``: rows ever written."""
 
@@ -75,6 +78,22 @@ class ReplayTable:
     def num_online(self) -> int:
         """Rows ever written after the offline data."""
         return self.num_added - self.num_offline
+
+    @property
+    def online_numbers(self) -> range:
+        """Online rows that are here, numbered from 0 in the order in which they were added."""
+        return range(max(0, self.num_online - self.capacity), self.num_online)
+
+    @property
+    def counts(self) -> ReplayCounts:
+        """All that ``restore`` needs besides the online rows."""
+        return ReplayCounts(
+            num_offline=self.num_offline,
+            num_added=self.num_added,
+            capacity=self._base + self.capacity,
+            on_disk=self._base,
+            open=dict(self._open),
+        )
 
     @property
     def num_bytes(self) -> int:
@@ -138,21 +157,23 @@ class ReplayTable:
                 f"fragment of episode {episode_id!r}: {len(obs)} observations, {len(actions)} "
                 f"actions, {num} rewards; expected T + 1, T, T with 1 <= T <= {self.capacity}."
             )
-        rows = (self.num_added - self._base + np.arange(num)) % self.capacity
+        rows = self._places(range(self.num_online, self.num_online + num))
         self._ring.release_tails(rows)
         ended = np.zeros(num, dtype=bool)
         ended[-1] = terminated
         self._write(self._tensor(rows), obs[:-1], actions, rewards, ended)
-        before, written = self._open.pop(episode_id, (NO_ROW, 0))
-        # The row may have been overwritten since, in a table shorter than an episode.
-        if before != NO_ROW and self.num_added + num - written < self.capacity:
-            self._ring.release_tails(np.array([before]))
-            rows = np.append(before, rows)
+        before = self._open.pop(episode_id, NO_ROW)
+        # These rows may overwrite it, in a table shorter than an episode.
+        if before != NO_ROW and self.num_online + num - before <= self.capacity:
+            place = self._places(range(before, before + 1))
+            self._ring.release_tails(place)
+            rows = np.append(place, rows)
         slot = self.tails.put(self._tensor(np.asarray(obs)[-1:]))
         self._ring.set_links(rows, np.append(rows[1:], NO_ROW - slot))
         self.num_added += num
         if not done:
-            self._open[episode_id] = (int(rows[-1]), self.num_added)
+            self._open[episode_id] = self.num_online - 1
+        self._forget_overwritten()
 
     def sample(
         self, batch_size: int, horizon: int, generator: torch.Generator | None = None
@@ -186,66 +207,123 @@ class ReplayTable:
         order = torch.argsort(torch.argsort(on_disk.logical_not().to(torch.int8), stable=True))
         return WindowBatch(*(torch.cat(pair)[order] for pair in zip(*parts, strict=True)))
 
-    def get_state(self) -> dict[str, Any]:
-        """The online rows and what links them; offline rows are read again from their source."""
-        rows = self._online_rows(self.num_added)
-        index = self._tensor(rows)
-        link = self._ring.host_link[rows]
-        kept = link <= NO_ROW
-        slots = self._tensor((NO_ROW - link[kept]).astype(np.int64))
-        return {
-            "num_offline": self.num_offline,
-            "num_added": self.num_added,
-            "capacity": self._base + self.capacity,
-            "on_disk": self._base,
-            "obs": self.obs[index].cpu().numpy(),
-            "actions": self.actions[index].cpu().numpy(),
-            "rewards": self.rewards[index].cpu().numpy(),
-            "terminated": self.terminated[index].cpu().numpy(),
-            "next_row": np.where(kept, NO_ROW, link.astype(np.int64) + self._base),
-            "tail_rows": rows[kept] + self._base,
-            "tail_obs": self.tails.obs[slots].cpu().numpy(),
-            "open": {name: (row + self._base, n) for name, (row, n) in self._open.items()},
-        }
+    def online_parts(self, first: int, size: int) -> Iterator[OnlineRows]:
+        """Online rows from one on, in parts that are copied as they are asked for.
 
-    def _online_rows(self, num_added: int) -> NDArray[np.int64]:
-        first = max(self.num_offline, num_added - self.capacity)
-        return (np.arange(first, num_added) - self._base) % self.capacity
+        Args:
+            first: One of ``online_numbers``, or the number after the last: then there is none.
+            size: Rows of a part at most, >= 1.
+        """
+        joins = self._joins(first)
+        for start in range(first, self.num_online, size):
+            numbers = range(start, min(start + size, self.num_online))
+            rows = self._places(numbers)
+            index = self._tensor(rows)
+            link = self._ring.host_link[rows]
+            ended = link <= NO_ROW
+            slots = self._tensor((NO_ROW - link[ended]).astype(np.int64))
+            within = (joins[:, 1] >= numbers.start) & (joins[:, 1] < numbers.stop)
+            yield OnlineRows(
+                first=start,
+                obs=self.obs[index].cpu().numpy(),
+                actions=self.actions[index].cpu().numpy(),
+                rewards=self.rewards[index].cpu().numpy(),
+                terminated=self.terminated[index].cpu().numpy(),
+                joins=joins[within],
+                ends=start + np.flatnonzero(ended),
+                end_obs=self.tails.obs[slots].cpu().numpy(),
+            )
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def restore(self, counts: ReplayCounts, parts: Iterable[OnlineRows]) -> None:
         """Put saved online rows behind the offline rows that are already here.
 
+        Args:
+            counts: Of the replay that was saved.
+            parts: Its rows in their order, of which those that no longer fit are left out.
         Raises:
-            ValueError: If this table has other offline rows or another capacity, or has
-                already been written to online, which may have replaced offline rows.
+            ValueError: If this table has other offline rows or another capacity, if it has
+                already been written to online, which may have replaced offline rows, or if the
+                parts do not fit together. In the last case, and if reading a part fails, this
+                table cannot be used any more.
         """
+        self._check_fits(counts)
+        self.num_added = counts.num_added  # first: after an error it must not be taken for fresh
+        kept = self.online_numbers
+        self._ring.release_tails(self._places(kept))
+        following = NextRows(kept)
+        for part in parts:
+            old = max(0, kept.start - part.first)
+            places = self._tensor(self._places(range(part.first + old, part.stop)))
+            columns = (part.obs, part.actions, part.rewards, part.terminated)
+            self._write(places, *(column[old:] for column in columns))
+            following.add(part)
+        numbers, end_obs = following.result()
+        links = (self._ring_offset + numbers) % self.capacity
+        if len(end_obs):
+            links[numbers == NO_ROW] = NO_ROW - self.tails.put(self._tensor(end_obs))
+        self._ring.set_links(self._places(kept), links)
+        self._open = dict(sorted(counts.open.items(), key=itemgetter(1)))
+        self._forget_overwritten()
+
+    def _check_fits(self, counts: ReplayCounts) -> None:
         if self.num_online:
             raise ValueError(
                 f"this replay already holds {self.num_online} online transitions: restore into a "
                 "fresh one, filled with the offline data only."
             )
-        capacity, written = self._base + self.capacity, state["num_added"]
-        never_wrapped = written <= min(capacity, state["capacity"])
-        same_ring = (capacity, self._base) == (state["capacity"], state.get("on_disk", 0))
-        if state["num_offline"] != self.num_offline or not (never_wrapped or same_ring):
+        capacity = self._base + self.capacity
+        never_wrapped = counts.num_added <= min(capacity, counts.capacity)
+        same_ring = (capacity, self._base) == (counts.capacity, counts.on_disk)
+        if counts.num_offline != self.num_offline or not (never_wrapped or same_ring):
             raise ValueError(
-                f"the checkpoint's replay has {state['num_offline']} offline rows and room for "
-                f"{state['capacity']}, this run {self.num_offline} and {capacity}: resume "
+                f"the checkpoint's replay has {counts.num_offline} offline rows and room for "
+                f"{counts.capacity}, this run {self.num_offline} and {capacity}: resume "
                 "with the same dataset, replay_capacity and online_env_steps."
             )
-        rows = self._online_rows(written)
-        self._ring.release_tails(rows)
-        columns = (state[name] for name in ("obs", "actions", "rewards", "terminated"))
-        self._write(self._tensor(rows), *columns)
-        self.num_added = written
-        self._ring.set_links(rows, np.asarray(state["next_row"]) - self._base)
-        slots = self.tails.put(self._tensor(state["tail_obs"]))
-        self._ring.set_links(np.asarray(state["tail_rows"]) - self._base, NO_ROW - slots)
-        self._open = {name: (row - self._base, n) for name, (row, n) in state["open"].items()}
 
-    def forget_open_episodes(self) -> None:
-        """Later fragments of now unfinished episodes will not be linked (runners restarted)."""
-        self._open.clear()
+    def _forget_overwritten(self) -> None:
+        """Episodes that a fault or a dead process cut off would be unfinished for ever."""
+        oldest = self.online_numbers.start
+        while self._open and self._open[name := next(iter(self._open))] < oldest:
+            del self._open[name]
+
+    def keep_open_episodes(self, ids: Collection[str]) -> int:
+        """Do not link later fragments to unfinished episodes, but for some of them.
+
+        Args:
+            ids: Of the episodes that go on.
+        Returns:
+            How many others were unfinished.
+        """
+        before = len(self._open)
+        self._open = {name: row for name, row in self._open.items() if name in ids}
+        return before - len(self._open)
+
+    @property
+    def _ring_offset(self) -> int:
+        """Place in the ring of online row 0."""
+        return self.num_offline - self._base
+
+    def _places(self, numbers: range) -> NDArray[np.int64]:
+        """Places in the ring of consecutive online rows, which are no more than its capacity."""
+        start = (self._ring_offset + numbers.start) % self.capacity
+        places = np.arange(start, start + len(numbers))
+        places[self.capacity - start :] -= self.capacity
+        return places
+
+    def _joins(self, first: int) -> NDArray[np.int64]:
+        """The pairs of ``OnlineRows.joins`` for parts that hold the rows from ``first`` on."""
+        kept = self.online_numbers
+        rows = self._places(kept)
+        link = self._ring.host_link[rows]
+        unusual = link != rows + 1
+        if first > kept.start:
+            unusual[first - 1 - kept.start] = True  # its next one may be a neighbour in a new part
+        index = np.flatnonzero(unusual & (link > NO_ROW))
+        numbers = kept.start + index
+        following = numbers + (link[index] - rows[index]) % self.capacity
+        told = (following >= first) & ((following != numbers + 1) | (numbers < first))
+        return np.stack([numbers[told], following[told]], axis=1)
 
     def _write(
         self,

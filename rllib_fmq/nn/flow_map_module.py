@@ -10,12 +10,18 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor
 
-from rllib_fmq.flow.selection import SelectionResult, SelectorSettings, select_bound
+from rllib_fmq.flow.selection import (
+    NoiseSource,
+    SelectionResult,
+    SelectorSettings,
+    select_bound,
+)
 from rllib_fmq.nn.critic_ensemble import CriticEnsemble
 from rllib_fmq.nn.network_policy import NetworkPolicy
 from rllib_fmq.nn.network_views import NetworkViews
@@ -88,8 +94,23 @@ class FlowMapModule(TorchRLModule, InferenceOnlyAPI):
         device = next(self.actor.parameters()).device
         self._planning_generator = torch.Generator(device).manual_seed(seed % 2**63)
 
+    def planning_state(self) -> NDArray[np.uint8]:
+        """Where the noise that planning draws stands."""
+        return self._planning_noise().get_state().numpy()
+
+    def set_planning_state(self, state: NDArray[np.uint8]) -> None:
+        """Go on with the noise of ``planning_state``, on a device of the same type."""
+        self._planning_noise().set_state(torch.from_numpy(np.array(state)))
+
+    def _planning_noise(self) -> torch.Generator:
+        if self._planning_generator is None:
+            # Env-runners are seeded one by one by RLlib; torch's seed carries that over.
+            self.seed_planning(torch.initial_seed())
+        assert self._planning_generator is not None
+        return self._planning_generator
+
     def plan(
-        self, obs: Tensor, selector: SelectorSettings, generator: torch.Generator | None = None
+        self, obs: Tensor, selector: SelectorSettings, generator: NoiseSource = None
     ) -> SelectionResult:
         """Choose one chunk for each observation.
 
@@ -101,10 +122,7 @@ class FlowMapModule(TorchRLModule, InferenceOnlyAPI):
             Chunks (N, H * d) in [-1, 1], their values, and the NFE.
         """
         if generator is None:
-            if self._planning_generator is None:
-                # Env-runners are seeded one by one by RLlib; torch's seed carries that over.
-                self.seed_planning(torch.initial_seed())
-            generator = self._planning_generator
+            generator = self._planning_noise()
         obs = obs.float()
         with torch.no_grad():
             policy = NetworkPolicy(self._views(), obs, self.scoring)
@@ -182,12 +200,20 @@ def check_spaces(
     Raises:
         ValueError: Otherwise.
     """
-    if not isinstance(observation_space, gym.spaces.Box) or len(observation_space.shape) != 1:
+    if (
+        not isinstance(observation_space, gym.spaces.Box)
+        or len(observation_space.shape) != 1
+        or not observation_space.shape[0]
+    ):
         raise ValueError(
             f"observation space {observation_space} is not supported: expected a 1-D Box, or a "
             "Dict of 1-D Boxes. Flatten other observations with a wrapper."
         )
-    if not isinstance(action_space, gym.spaces.Box):
+    if (
+        not isinstance(action_space, gym.spaces.Box)
+        or not np.issubdtype(action_space.dtype, np.floating)
+        or not np.prod(action_space.shape)
+    ):
         raise ValueError(
             f"action space {action_space} is not supported: flow-map policies are continuous, "
             "so a bounded Box is expected."

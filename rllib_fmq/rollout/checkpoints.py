@@ -2,126 +2,136 @@
 
 from __future__ import annotations
 
-import pickle
-import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
+import torch
 from ray.rllib.env.env_context import EnvContext
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
+from rllib_fmq.checkpointing.find import find_checkpoint as find_checkpoint
+from rllib_fmq.checkpointing.plain_pickle import load_plain_file
+from rllib_fmq.checkpointing.policy_file import PolicyRecord, record_policy
+from rllib_fmq.checkpointing.trust import (
+    MODULE,
+    check_env_name,
+    read_record,
+)
 from rllib_fmq.flow.selection import SelectorSettings
 from rllib_fmq.nn.flow_map_module import FlowMapModule
-from rllib_fmq.rollout.evaluation import EpisodeOutcome, evaluate_episodes
+from rllib_fmq.rollout.checked_env import CheckedEnv
+from rllib_fmq.rollout.evaluation import EpisodeOutcome, evaluate_episodes, make_single_env
 from rllib_fmq.tasks.registry import make_env
 
-_GROUP = Path("learner_group")
-_MODULE = _GROUP / "learner" / "rl_module" / "default_policy"
-_CONSTRUCTOR = "class_and_ctor_args.pkl"
-_TUNE_CHECKPOINT = re.compile(r"checkpoint_(\d+)")
 
-
-def find_checkpoint(path: str | Path) -> Path:
-    """Resolve a checkpoint, a Tune trial folder or an experiment folder to one checkpoint.
-
-    Args:
-        path: A checkpoint; or a trial folder, whose latest checkpoint is taken; or an
-            experiment folder, of whose trials the one that was saved last is taken.
-    Returns:
-        Absolute path of a checkpoint folder.
-    Raises:
-        FileNotFoundError: If there is none.
-    """
-    folder = Path(path).expanduser().resolve()
-    if not folder.exists():
-        raise FileNotFoundError(f"checkpoint not found: {path} does not exist.")
-    if _is_checkpoint(folder):
-        return folder
-    if folder.is_dir():
-        for depth in ("*", "*/*"):
-            found = [
-                candidate
-                for candidate in folder.glob(depth)
-                if _TUNE_CHECKPOINT.fullmatch(candidate.name) and _is_checkpoint(candidate)
-            ]
-            if found:
-                return max(found, key=lambda p: ((p / _GROUP).stat().st_mtime, p.name))
-    raise FileNotFoundError(
-        f"no checkpoint in {path}: expected a folder that holds algorithm_state.pkl and "
-        "learner_group/, or a trial or experiment folder with checkpoint_* in it. Runs write one "
-        "at their end, and with --checkpoint-freq N every N iterations."
-    )
-
-
-def load_policy(path: str | Path) -> tuple[FlowMapModule, Any]:
-    """Rebuild the policy that a checkpoint holds.
-
-    Checkpoints are pickles, as everywhere in RLlib: load only those you trust.
+def load_policy(
+    path: str | Path, trust: bool = False, config: Any = None
+) -> tuple[FlowMapModule, PolicyRecord]:
+    """Rebuild the policy that a checkpoint holds, from plain data only.
 
     Args:
         path: See ``find_checkpoint``.
+        trust: Unpickle RLlib's config, which can run code, where ``policy.json`` is missing or
+            cannot describe the policy or its environment.
+        config: ``FlowMapConfig`` of the run, from a caller who has it: then only parameters are
+            read from the checkpoint.
     Returns:
-        The module, on the CPU, and the ``FlowMapConfig`` that it was trained with.
+        The module, on the CPU, and what it was trained in.
     Raises:
         FileNotFoundError: If there is no checkpoint.
+        TrustNeededError: If it takes ``trust``.
         ValueError: If it is damaged or of another algorithm.
     """
     checkpoint = find_checkpoint(path)
-    info = _unpickle(checkpoint, _MODULE / _CONSTRUCTOR)
-    config = _arguments(checkpoint, _GROUP / _CONSTRUCTOR)["config"]
-    kind = info["class"]
-    if not (isinstance(kind, type) and issubclass(kind, FlowMapModule)):
-        algorithm = getattr(config.algo_class, "__name__", "another algorithm")
-        raise ValueError(
-            f"checkpoint {checkpoint} is of {algorithm}: expected one of FMQ, QGBS, MVP or QC."
-        )
-    arguments = _arguments(checkpoint, _MODULE / _CONSTRUCTOR)
-    state = _unpickle(checkpoint, _MODULE / "module_state.pkl")
+    record = read_record(checkpoint, trust) if config is None else _record_of(config)
+    file = checkpoint / MODULE / "module_state.pkl"
     try:
-        module = kind(**arguments)
+        state = load_plain_file(file)
+        if bad := [name for name, array in state.items() if not np.isfinite(array).all()]:
+            raise ValueError(f"{bad[0]} holds numbers that are not finite")
+        # Without memory, so that a record of other sizes than the parameters' costs none.
+        with torch.device("meta"):
+            _build(record).load_state_dict(
+                {name: torch.empty(array.shape) for name, array in state.items()}, assign=True
+            )
+        module = _build(record)
         module.set_state(state)
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise _damaged(checkpoint, _MODULE, error) from error
+    except Exception as error:  # whatever damaged numbers and names make of networks
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"cannot load checkpoint {checkpoint}: {file.relative_to(checkpoint)} is missing, "
+            f"damaged or does not fit policy.json ({type(error).__name__}: {reason[:300]})."
+        ) from error
     module.eval()
-    return module, config
+    return module, record
 
 
-def make_checkpoint_env(config: Any, **kwargs: Any) -> gym.Env[Any, Any]:
+def _build(record: PolicyRecord) -> FlowMapModule:
+    return record.module_class(
+        observation_space=record.observation_space,
+        action_space=record.action_space,
+        inference_only=False,
+        model_config=dict(record.model_config),
+    )
+
+
+def _record_of(config: Any) -> PolicyRecord:
+    env: Any = make_single_env(config)
+    try:
+        arguments = {
+            "observation_space": gym.spaces.flatten_space(env.observation_space),
+            "action_space": env.action_space,
+            "model_config": config.model_config,
+        }
+    finally:
+        env.close()
+    return record_policy(config, FlowMapModule, arguments)
+
+
+def make_checkpoint_env(
+    record: PolicyRecord, *, trust: bool = False, **kwargs: Any
+) -> gym.Env[Any, Any]:
     """The environment that a policy was trained in.
 
     Args:
-        config: From ``load_policy``.
-        **kwargs: Go to the environment on top of the config's ``env_config``.
+        record: From ``load_policy``.
+        trust: Import and call what the record names as code ("module:factory", ``success_fn``).
+        **kwargs: Go to the environment on top of the record's ``env_config``.
     Returns:
         A new environment, not vectorised.
     Raises:
+        TrustNeededError: If it takes ``trust``.
         ValueError: If the environment is not known in this process.
     """
-    settings = {**config.env_config, **kwargs}
-    if not isinstance(config.env, str):
-        env: gym.Env[Any, Any] = config.env(EnvContext(settings, worker_index=0))
+    settings = {**record.env_config, **kwargs}
+    if not isinstance(record.env, str) and record.env is not None:
+        env: gym.Env[Any, Any] = record.env(EnvContext(settings, worker_index=0))
         return env
-    if _global_registry.contains(ENV_CREATOR, config.env):
-        env = _global_registry.get(ENV_CREATOR, config.env)(EnvContext(settings, worker_index=0))
+    if not trust:
+        check_env_name(record)
+    if _global_registry.contains(ENV_CREATOR, record.env):
+        env = _global_registry.get(ENV_CREATOR, record.env)(EnvContext(settings, worker_index=0))
         return env
-    return make_env(config.env, **settings)
+    return make_env(str(record.env), **settings)
 
 
-def check_selector(config: Any, selector: SelectorSettings) -> None:
+def check_selector(record: PolicyRecord, selector: SelectorSettings) -> None:
     """Refuse a selector that the policy cannot use.
 
     Args:
-        config: From ``load_policy``.
+        record: From ``load_policy``.
         selector: The selector asked for.
     Raises:
         ValueError: If the policy was trained on the diagonal only and the selector jumps.
     """
-    if config.lambda_sd == 0.0 and selector.kind != "euler":
+    if record.lambda_sd == 0.0 and selector.kind != "euler":
         raise ValueError(
             f"selector {selector.kind!r} jumps along the flow map, but this "
-            f"{config.algo_class.__name__} policy was trained on the diagonal only "
+            f"{record.algorithm} policy was trained on the diagonal only "
             "(lambda_sd=0): use the selector 'euler'."
         )
 
@@ -132,8 +142,13 @@ def evaluate_checkpoint(
     seeds: Sequence[int],
     num_workers: int = 0,
     on_episode: Callable[[EpisodeOutcome], None] | None = None,
+    trust: bool = False,
+    config: Any = None,
 ) -> list[EpisodeOutcome]:
     """Run one episode for each seed with the policy of a checkpoint.
+
+    Where the environment fails, it is made anew and the episode tried again, with the same seed,
+    twice.
 
     Args:
         path: See ``find_checkpoint``.
@@ -142,20 +157,29 @@ def evaluate_checkpoint(
         num_workers: Ray actors that share the seeds; 0 runs them in this process. Outcomes do
             not depend on it. Ray is started, and stopped, here if it is not running.
         on_episode: Called in this process with each outcome as it comes.
+        trust: See ``load_policy`` and ``make_checkpoint_env``.
+        config: See ``load_policy``; the environment is made from it as well, and its
+            ``env_step_timeout_s`` holds. A checkpoint alone names no time limit.
     Returns:
         Outcomes in the order of ``seeds``.
     Raises:
+        EnvFaultLimitError: If the environment failed in all attempts at an episode.
         FileNotFoundError: If there is no checkpoint.
+        TrustNeededError: If it takes ``trust``.
         ValueError: If it is damaged or the selector does not fit it.
     """
-    checkpoint = find_checkpoint(path)
-    module, config = load_policy(checkpoint)
-    check_selector(config, selector or module.evaluation_selector)
+    module, record = load_policy(path, trust, config)
+    check_selector(record, selector or module.evaluation_selector)
+    trusted = trust or config is not None
+    timeout_s = None if config is None else config.env_step_timeout_s
     if num_workers > 0:
+        if not trusted:
+            check_env_name(record)  # before processes are started
+        evaluator = (module, record, trusted, timeout_s)
         return _evaluate_in_parallel(
-            checkpoint, selector, seeds, min(num_workers, len(seeds)), on_episode
+            evaluator, selector, seeds, min(num_workers, len(seeds)), on_episode
         )
-    env: Any = make_checkpoint_env(config)
+    env = CheckedEnv(partial(make_checkpoint_env, record, trust=trusted), timeout_s)
     try:
         return evaluate_episodes(module, env, seeds, selector, on_episode=on_episode)
     finally:
@@ -165,16 +189,18 @@ def evaluate_checkpoint(
 class _Evaluator:
     """One worker: a policy and an environment that serve many episodes."""
 
-    def __init__(self, checkpoint: str) -> None:
-        self._module, config = load_policy(checkpoint)
-        self._env = make_checkpoint_env(config)
+    def __init__(
+        self, module: FlowMapModule, record: PolicyRecord, trust: bool, timeout_s: float | None
+    ) -> None:
+        self._module = module
+        self._env = CheckedEnv(partial(make_checkpoint_env, record, trust=trust), timeout_s)
 
     def run(self, seed: int, selector: SelectorSettings | None) -> EpisodeOutcome:
         return evaluate_episodes(self._module, self._env, [seed], selector)[0]
 
 
 def _evaluate_in_parallel(
-    checkpoint: Path,
+    evaluator: tuple[FlowMapModule, PolicyRecord, bool, float | None],
     selector: SelectorSettings | None,
     seeds: Sequence[int],
     num_workers: int,
@@ -193,7 +219,7 @@ def _evaluate_in_parallel(
     workers: list[Any] = []
     try:
         worker_class = ray.remote(num_cpus=1)(_Evaluator)
-        workers = [worker_class.remote(str(checkpoint)) for _ in range(num_workers)]
+        workers = [worker_class.remote(*evaluator) for _ in range(num_workers)]
         waiting = list(enumerate(seeds))[::-1]
         outcomes: list[EpisodeOutcome | None] = [None] * len(seeds)
         running: dict[Any, tuple[int, Any]] = {}
@@ -220,32 +246,3 @@ def _evaluate_in_parallel(
             ray.kill(worker)
         if started:
             ray.shutdown()
-
-
-def _is_checkpoint(folder: Path) -> bool:
-    return (folder / _GROUP).is_dir()
-
-
-def _arguments(checkpoint: Path, part: Path) -> dict[str, Any]:
-    """Keyword arguments with which RLlib would construct a component."""
-    info = _unpickle(checkpoint, part)
-    try:
-        arguments: dict[str, Any] = dict(info["ctor_args_and_kwargs"][1])
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise _damaged(checkpoint, part, error) from error
-    return arguments
-
-
-def _unpickle(checkpoint: Path, part: Path) -> Any:
-    try:
-        with open(checkpoint / part, "rb") as file:
-            return pickle.load(file)
-    except Exception as error:  # whatever a damaged pickle raises
-        raise _damaged(checkpoint, part, error) from error
-
-
-def _damaged(checkpoint: Path, part: Path, error: Exception) -> ValueError:
-    return ValueError(
-        f"cannot load checkpoint {checkpoint}: {part} is missing, damaged or of another version "
-        f"({type(error).__name__}: {error})."
-    )

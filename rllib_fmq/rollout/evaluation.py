@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -21,8 +23,14 @@ from rllib_fmq.data.loading import unscale_actions
 from rllib_fmq.flow.selection import SelectorSettings
 from rllib_fmq.nn.flow_map_module import FlowMapModule
 from rllib_fmq.rollout.callbacks import is_success
+from rllib_fmq.rollout.checked_env import CheckedEnv
+from rllib_fmq.rollout.faults import RESET_ERROR, EnvFault, EnvFaultLimitError, describe
 
 EVALUATION_ENV = "_rllib_fmq_evaluation_env"
+ATTEMPTS = 3
+"""At an episode whose environment fails, and at making an environment."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,8 @@ class EpisodeOutcome:
     """Actor evaluations a decision."""
     plan_seconds: tuple[float, ...] = ()
     """Wall time of each plan."""
+    faults: tuple[str, ...] = ()
+    """Of the environment in earlier attempts at this episode."""
 
 
 def evaluate_episodes(
@@ -58,22 +68,49 @@ def evaluate_episodes(
 
     Args:
         module: Policy with its critics.
-        env: Not vectorised; Dict observations are flattened here.
+        env: Not vectorised; Dict observations are flattened here. A ``CheckedEnv`` that fails is
+            made anew and the episode tried again, with the same seed, twice.
         seeds: One an episode.
         selector: How actions are chosen; None: the module's own for evaluation.
         on_step: Called with (env, step) after the reset (step 0) and after every step.
         on_episode: Called with each outcome as it comes.
     Returns:
         Outcomes in the order of ``seeds``.
+    Raises:
+        EnvFaultLimitError: If a ``CheckedEnv`` failed in all attempts at an episode.
     """
     chosen = selector or module.evaluation_selector
     outcomes = []
     for seed in seeds:
-        outcome = _run_episode(module, env, seed, chosen, on_step)
+        outcome = _try_episode(module, env, seed, chosen, on_step)
         outcomes.append(outcome)
         if on_episode:
             on_episode(outcome)
     return outcomes
+
+
+def _try_episode(
+    module: FlowMapModule,
+    env: gym.Env[Any, Any],
+    seed: int,
+    selector: SelectorSettings,
+    on_step: Callable[[gym.Env[Any, Any], int], None] | None,
+) -> EpisodeOutcome:
+    faults: list[str] = []
+    while True:
+        try:
+            if faults and isinstance(env, CheckedEnv):
+                env.renew()
+            outcome = _run_episode(module, env, seed, selector, on_step)
+            return replace(outcome, faults=tuple(faults))
+        except EnvFault as fault:
+            faults.append(fault.kind)
+            logger.warning("evaluation of the episode with seed %d: %s", seed, fault)
+            if len(faults) == ATTEMPTS:
+                raise EnvFaultLimitError(
+                    f"evaluation of the episode with seed {seed} failed {ATTEMPTS} times: {fault}. "
+                    "Repair the environment, or take other episodes with evaluation_seed."
+                ) from fault
 
 
 def _run_episode(
@@ -183,6 +220,7 @@ def evaluate_on_runners(algorithm: Any, runners: Any) -> tuple[dict[str, Any], i
     outcomes = _share(runners if runners is not None else algorithm.env_runner_group, seeds)
     summary = summarise(outcomes)
     summary |= evaluated_policy
+    summary["num_env_faults"] = float(sum(len(o.faults) for o in outcomes))
     # RLlib reads back only what was aggregated, not what was logged to its own logger.
     logger = MetricsLogger(root=False)
     logger.log_dict(summary, window=1)
@@ -199,10 +237,12 @@ def _share(group: Any, seeds: Sequence[int]) -> list[EpisodeOutcome]:
         shares = [missing[k :: len(healthy)] for k in range(len(healthy))]
         # A runner that fails is marked as unhealthy, and its share is missing here.
         parts = group.foreach_env_runner(
-            [lambda runner, share=share: _run_share(runner, share) for share in shares],
+            [lambda runner, share=share: _run_share_remotely(runner, share) for share in shares],
             local_env_runner=False,
             remote_worker_ids=healthy,
         )
+        for error in (part for part in parts if isinstance(part, str)):
+            raise EnvFaultLimitError(error)
         outcomes |= {outcome.seed: outcome for part in parts for outcome in part}
         missing = [seed for seed in seeds if seed not in outcomes]
     if missing:
@@ -216,9 +256,38 @@ def _share(group: Any, seeds: Sequence[int]) -> list[EpisodeOutcome]:
     return [outcomes[seed] for seed in seeds]
 
 
+def _run_share_remotely(runner: Any, seeds: Sequence[int]) -> list[EpisodeOutcome] | str:
+    """Outcomes, or an error, which as an exception would end the runner's process."""
+    try:
+        return _run_share(runner, seeds)
+    except EnvFaultLimitError as error:
+        return str(error)
+
+
 def _run_share(runner: Any, seeds: Sequence[int]) -> list[EpisodeOutcome]:
+    if not seeds:
+        return []
+    faults: tuple[str, ...] = ()
     env = getattr(runner, EVALUATION_ENV, None)
     if env is None:
-        env = make_single_env(runner.config)
+        env, faults = _make_checked(runner.config)
         setattr(runner, EVALUATION_ENV, env)
-    return evaluate_episodes(runner.module, env, seeds)
+    first, *others = evaluate_episodes(runner.module, env, seeds)
+    return [replace(first, faults=faults + first.faults), *others]
+
+
+def _make_checked(config: Any) -> tuple[CheckedEnv, tuple[str, ...]]:
+    """The evaluation's environment, and the kinds of fault in earlier attempts to make it."""
+    faults: list[str] = []
+    while True:
+        try:
+            env = CheckedEnv(partial(make_single_env, config), config.env_step_timeout_s)
+            return env, tuple(faults)
+        except Exception as error:
+            faults.append(error.kind if isinstance(error, EnvFault) else RESET_ERROR)
+            reason = f"making the environment of evaluation: {describe(error)}"
+            logger.warning(reason)
+            if len(faults) == ATTEMPTS:
+                raise EnvFaultLimitError(
+                    f"{reason}. It failed {ATTEMPTS} times: repair the environment."
+                ) from error

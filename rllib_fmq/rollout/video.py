@@ -61,6 +61,7 @@ def record_in_subprocess(
     settings: VideoSettings | None = None,
     timeout: float = 300.0,
     report: Callable[[str], None] | None = None,
+    trust: bool = False,
 ) -> Path | None:
     """Film one episode of a checkpoint's policy; never raises for want of a renderer.
 
@@ -73,6 +74,7 @@ def record_in_subprocess(
         settings: Size and length.
         timeout: Seconds until the process is ended.
         report: Called with one line that says what was filmed, or why nothing was.
+        trust: See ``load_policy`` and ``make_checkpoint_env``.
     Returns:
         Path of the video (of the strip, if only that was asked for), or None if there is none.
     """
@@ -97,6 +99,7 @@ def record_in_subprocess(
         "selector": None if selector is None else dataclasses.asdict(selector),
         "seed": seed,
         "settings": dataclasses.asdict(settings or VideoSettings()),
+        "trust": trust,
     }
     command = [
         *(sys.executable, "-m", "rllib_fmq.rollout.video"),
@@ -133,6 +136,7 @@ def record_episode(
     selector: SelectorSettings | None,
     seed: int,
     settings: VideoSettings,
+    trust: bool = False,
 ) -> list[str]:
     """Film one episode in this process.
 
@@ -145,6 +149,7 @@ def record_episode(
         selector: None: the run's own for evaluation.
         seed: Of the episode.
         settings: Size and length.
+        trust: See ``load_policy`` and ``make_checkpoint_env``.
     Returns:
         Lines that say what was filmed.
     Raises:
@@ -153,9 +158,9 @@ def record_episode(
     from rllib_fmq.rollout.checkpoints import check_selector, load_policy, make_checkpoint_env
     from rllib_fmq.rollout.evaluation import evaluate_episodes
 
-    module, config = load_policy(checkpoint)
-    check_selector(config, selector or module.evaluation_selector)
-    env = _rendering_env(partial(make_checkpoint_env, config), settings)
+    module, record = load_policy(checkpoint, trust)
+    check_selector(record, selector or module.evaluation_selector)
+    env = _rendering_env(partial(make_checkpoint_env, record, trust=trust), settings)
     length = evaluate_episodes(module, env, [seed], selector)[0].length
     video_steps = spaced_steps(length, settings.max_frames if output else 1)
     strip_steps = spaced_steps(length, settings.strip_frames) if strip else []
@@ -174,7 +179,7 @@ def record_episode(
         with suppress(NotImplementedError):
             frame = env.render()
         if not isinstance(frame, np.ndarray) or frame.ndim != 3:
-            raise RuntimeError(f"environment {config.env!r} renders no RGB frames.")
+            raise RuntimeError(f"environment {record.env!r} renders no RGB frames.")
         frames[step] = frame
 
     outcome = evaluate_episodes(module, env, [seed], selector, on_step=film)[0]
@@ -243,6 +248,7 @@ def main(arguments: list[str]) -> int:
             None if selector is None else SelectorSettings(**selector),
             options["seed"],
             VideoSettings(**options["settings"]),
+            options["trust"],
         )
     except Exception as error:  # reported as one line, by the process that asked for the video
         print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)

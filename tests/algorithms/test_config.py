@@ -87,7 +87,6 @@ def test_each_use_picks_its_own_selector() -> None:
         ({"offline_updates": 0, "online_env_steps": 0}, "nothing to train"),
         ({"dataset": None}, "dataset=None"),
         ({"initial_checkpoint": "somewhere"}, "offline_updates=0"),
-        ({"initial_checkpoint": "nowhere", "offline_updates": 0}, "no such folder"),
         ({"num_critics": 1}, "num_critics=1"),
         ({"conditioning_axis": True}, "belongs to MVP"),
         ({"normalize_actions": False}, "normalize_actions"),

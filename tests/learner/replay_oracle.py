@@ -188,3 +188,16 @@ def replay_ops(
         if end != "open":
             del running[env]
         after_each()
+
+
+def transfer(source: ReplayTable, target: ReplayTable, size: int = 7) -> None:
+    """Restore the online rows of one replay into another, in parts of a few rows."""
+    target.restore(source.counts, source.online_parts(source.online_numbers.start, size))
+
+
+def assert_same_windows(first: ReplayTable, second: ReplayTable, horizon: int) -> WindowBatch:
+    """One generator must draw the same from both; returns what it drew."""
+    one, other = (table.sample(32, horizon, generator(1)) for table in (first, second))
+    for name, a, b in zip(WindowBatch._fields, one, other, strict=True):
+        assert a.dtype == b.dtype and torch.equal(a, b), name
+    return other

@@ -19,7 +19,7 @@ from rllib_fmq import FMQConfig, MVPConfig, QCConfig, QGBSConfig
 from rllib_fmq.algorithms.config import FlowMapConfig
 from rllib_fmq.learner import FlowMapLearner
 
-from .conftest import HIGH, LOW, OBS_DIM, SPACES, write_walk
+from .conftest import HIGH, LOW, OBS_DIM, SPACES
 
 Make = Callable[..., FlowMapLearner]
 
@@ -110,23 +110,21 @@ def test_fragments_may_come_by_reference(make_learner: Make, ray_session: None) 
     direct.update(num_updates=2, fragments=[fragments(0), fragments(1)])
     referred.update(num_updates=2, fragments=[ray.put(fragments(0)), ray.put(fragments(1))])
     assert equal(parameters(direct), parameters(referred))
-    np.testing.assert_array_equal(
-        direct.replay.get_state()["obs"], referred.replay.get_state()["obs"]
-    )
+    assert torch.equal(direct.replay.obs, referred.replay.obs)
 
 
 def test_stored_rows_are_the_fragments(make_learner: Make) -> None:
     learner = make_learner()
     learner.store(fragments(4, count=2, length=3))
-    state = learner.replay.get_state()
+    (stored,) = learner.replay.online_parts(0, 100)
     episodes = fragments(4, count=2, length=3)
     for k, episode in enumerate(episodes):
         rows = slice(3 * k, 3 * k + 3)
-        np.testing.assert_array_equal(state["obs"][rows], episode.get_observations()[:-1])
-        np.testing.assert_array_equal(state["actions"][rows], episode.get_actions())
-        np.testing.assert_allclose(state["rewards"][rows], episode.get_rewards(), rtol=1e-6)
-        np.testing.assert_array_equal(state["tail_obs"][k], episode.get_observations()[-1])
-    assert state["terminated"].tolist() == [False, False, True, False, False, False]
+        np.testing.assert_array_equal(stored.obs[rows], episode.get_observations()[:-1])
+        np.testing.assert_array_equal(stored.actions[rows], episode.get_actions())
+        np.testing.assert_allclose(stored.rewards[rows], episode.get_rewards(), rtol=1e-6)
+        np.testing.assert_array_equal(stored.end_obs[k], episode.get_observations()[-1])
+    assert stored.terminated.tolist() == [False, False, True, False, False, False]
 
 
 def test_an_infinite_loss_stops_training(make_learner: Make) -> None:
@@ -190,7 +188,7 @@ def test_one_polyak_step_by_hand(make_learner: Make) -> None:
 
 
 def test_targets_move_once_a_gradient_step(make_learner: Make) -> None:
-    learner = make_learner(tau=0.1, lr=0.0)
+    learner = make_learner(tau=0.1, lr=1e-30)
     with torch.no_grad():
         for parameter in learner.flow_module.target_critics.parameters():
             parameter.add_(1.0)
@@ -262,55 +260,6 @@ def test_a_seed_decides_everything(make_learner: Make) -> None:
     np.random.seed(123)
     assert equal(first, train(0))
     assert not equal(first, train(1))
-
-
-def trained(make_learner: Make, online: bool, **training: Any) -> FlowMapLearner:
-    learner = make_learner(**training)
-    learner.update(num_updates=10)
-    if online:
-        learner.begin_online()
-        learner.update(num_updates=5, fragments=[fragments(0), fragments(1)])
-    return learner
-
-
-@pytest.mark.parametrize("online", [False, True])
-@pytest.mark.parametrize("through_files", [False, True])
-def test_restored_learners_go_on_bit_identically(
-    make_learner: Make, tmp_path: Path, online: bool, through_files: bool
-) -> None:
-    learner = trained(make_learner, online)
-    restored = make_learner(seed=7)
-    if through_files:
-        learner.save_to_path(str(tmp_path / "learner"))
-        restored.restore_from_path(str(tmp_path / "learner"))
-    else:
-        restored.set_state(learner.get_state())
-    assert equal(parameters(restored), parameters(learner))
-    assert (restored.num_updates, restored.online) == (learner.num_updates, online)
-    for one in (learner, restored):
-        one.update(num_updates=10, fragments=[fragments(2)] if online else [])
-    assert equal(parameters(restored), parameters(learner))
-    assert len(restored.replay) == len(learner.replay)
-
-
-def test_a_learner_may_go_back_to_its_own_checkpoint(make_learner: Make, tmp_path: Path) -> None:
-    learner = trained(make_learner, online=True)
-    path = str(tmp_path / "learner")
-    learner.save_to_path(path)
-    learner.update(num_updates=5, fragments=[fragments(2)])
-    first = parameters(learner)
-    # Beyond the ring's end, so that offline rows are gone.
-    learner.update(fragments=[fragments(k, 10) for k in range(20)])
-    learner.restore_from_path(path)
-    learner.update(num_updates=5, fragments=[fragments(2)])
-    assert equal(parameters(learner), first)
-
-
-def test_another_dataset_is_refused(make_learner: Make, tmp_path: Path) -> None:
-    state = make_learner().get_state()
-    other = make_learner(dataset=write_walk(tmp_path / "other.npz", seed=1))
-    with pytest.raises(ValueError, match="another dataset"):
-        other.set_state(state)
 
 
 def test_weights_alone_can_be_asked_for(make_learner: Make) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pyarrow.fs import LocalFileSystem
 
+from rllib_fmq.checkpointing.replay_store import ReplayStore
 from rllib_fmq.data import TransitionTable, load_dataset
 from rllib_fmq.data.formats.columns import load_columns, write_columns
 from rllib_fmq.learner import FlowMapLearner, ReplayTable
@@ -77,15 +79,17 @@ def test_actions_are_scaled_as_they_are_drawn(
 
 
 def test_a_checkpoint_holds_online_rows_only_and_goes_on_exactly(
-    make_learner: LearnerFactory, walk_columns: Path
+    make_learner: LearnerFactory, walk_columns: Path, tmp_path: Path
 ) -> None:
     learner = make_learner(dataset=walk_columns)
     train(learner)
-    state = learner.get_state()
-    replay = state["flow_map_learner"]["replay"]
-    assert len(replay["obs"]) == learner.replay.num_online == 24
+    store = ReplayStore(LocalFileSystem(), str(tmp_path / "replay"))
+    state, index = learner.get_state(), learner.save_replay(store, None)
+    (segment,) = index["segments"]
+    assert segment["last"] == learner.replay.num_online == 24
     again = make_learner(dataset=walk_columns, seed=5)
     again.set_state(state)
+    again.load_replay(store, index)
     assert_same(train(again, first=10), train(learner, first=10))
 
 

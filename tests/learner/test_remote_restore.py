@@ -22,7 +22,7 @@ def test_a_refused_checkpoint_stops_the_run(
     other = write_walk(tmp_path / "other.npz", seed=1)
     second = make_config(dataset=other, num_learners=1).build_algo()
     try:
-        with pytest.raises(ValueError, match=r"1 of 1 learners.*another dataset"):
+        with pytest.raises(ValueError, match="another dataset"):
             second.restore_from_path(checkpoint)
     finally:
         second.stop()

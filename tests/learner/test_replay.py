@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from rllib_fmq import flow
+from rllib_fmq.learner.online_rows import OnlineRows, ReplayCounts
 from rllib_fmq.learner.replay import ReplayTable
 
 from .replay_oracle import (
@@ -18,6 +22,7 @@ from .replay_oracle import (
     make,
     offline_table,
     replay_ops,
+    transfer,
     window_at,
 )
 
@@ -88,7 +93,7 @@ def test_after_a_restart_unfinished_episodes_are_not_joined_to_others() -> None:
     table, oracle = make(20)
     episode = oracle.new_episode()
     add_fragment(table, oracle, episode, 3)
-    table.forget_open_episodes()
+    assert table.keep_open_episodes(()) == 1
     # A new runner may use the same id again; its episode must not continue the old one.
     table.add_fragment("episode-0", **episode.columns(7, 9), terminated=False, done=False)
     window = window_at(table, 0, 2, horizon=2)
@@ -137,6 +142,49 @@ def test_a_generator_decides_what_is_drawn() -> None:
     first, second, other = (table.sample(64, 3, generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(first.obs, second.obs)
     assert not torch.equal(first.obs, other.obs)
+
+
+def test_parts_tell_what_follows_their_rows() -> None:
+    table, oracle = make(20, [False] * 8)
+    one, other = oracle.new_episode(), oracle.new_episode()
+    for episode, end in ((one, "open"), (other, "open"), (one, "open"), (other, "truncated")):
+        add_fragment(table, oracle, episode, 2, end)
+    assert table.counts == ReplayCounts(8, 16, 20, 0, {"episode-1": 5})
+    early, late = table.online_parts(0, 4)
+    assert (early.first, early.stop, late.first, late.stop) == (0, 4, 4, 8)
+    # Rows 1 and 3 go on in the later part, which says so; 5 and 7 have no next row.
+    assert early.joins.tolist() == [] and early.ends.tolist() == []
+    assert late.joins.tolist() == [[1, 4], [3, 6]] and late.ends.tolist() == [5, 7]
+    np.testing.assert_array_equal(late.end_obs, [one.obs(4), other.obs(4)])
+
+
+def test_only_the_named_unfinished_episodes_go_on() -> None:
+    table, oracle = make(20)
+    episodes = [oracle.new_episode() for _ in range(3)]
+    for episode in episodes:
+        add_fragment(table, oracle, episode, 2)
+    assert table.keep_open_episodes({"episode-1", "unknown"}) == 2
+    assert table.counts.open == {"episode-1": 3}
+    assert table.keep_open_episodes({"episode-1"}) == 0
+    for episode in episodes[:2]:
+        add_fragment(table, oracle, episode, 2)
+    assert window_at(table, 1, 1, horizon=2).complete == 1.0
+    assert window_at(table, 0, 1, horizon=2).complete == 0.0
+
+
+def test_episodes_that_nobody_ends_are_forgotten_with_their_rows() -> None:
+    table, oracle = make(12)
+    for _ in range(100):
+        add_fragment(table, oracle, oracle.new_episode(), 3)
+        assert len(table._open) <= 4
+    assert table.counts.open == {f"episode-{k}": 3 * k + 2 for k in range(96, 100)}
+    # Restored into a smaller table, of which fewer rows are here.
+    rows = list(table.online_parts(table.online_numbers.start, 100))
+    shuffled = dict(reversed(table.counts.open.items()))
+    restored, _ = make(12)
+    restored.restore(replace(table.counts, open=shuffled), rows)
+    add_fragment(restored, oracle, oracle.new_episode(), 3)
+    assert sorted(restored.counts.open.values()) == [293, 296, 299, 302]
 
 
 def test_counts_tell_offline_from_online_rows() -> None:
@@ -198,7 +246,7 @@ def test_a_state_of_another_replay_is_refused(capacity: int, offline: int) -> No
     add_fragment(table, oracle, oracle.new_episode(), 2)
     other, _ = make(capacity, [False] * offline)
     with pytest.raises(ValueError, match="resume with the same dataset"):
-        other.set_state(table.get_state())
+        transfer(table, other)
 
 
 @pytest.mark.parametrize("capacity", [11, 13])
@@ -207,7 +255,7 @@ def test_a_wrapped_state_needs_its_own_capacity(capacity: int) -> None:
     add_fragment(table, oracle, oracle.new_episode(), 5)
     other, _ = make(capacity, [False] * 8)
     with pytest.raises(ValueError, match="resume with the same dataset"):
-        other.set_state(table.get_state())
+        transfer(table, other)
 
 
 @pytest.mark.parametrize("capacity", [14, 50])
@@ -216,7 +264,7 @@ def test_a_state_that_never_wrapped_fits_any_sufficient_capacity(capacity: int) 
     episode = oracle.new_episode()
     add_fragment(table, oracle, episode, 6)
     other, _ = make(capacity, [False] * 8)
-    other.set_state(table.get_state())
+    transfer(table, other)
     oracle.capacity = capacity
     replay_ops([other], oracle, [(0, 9, "open"), (1, 5, "terminated")], {0: episode})
     oracle.check(other.sample(200, 4, generator()), 4)
@@ -226,7 +274,33 @@ def test_a_state_is_restored_into_a_fresh_table_only() -> None:
     # Offline rows are not part of the state, so they must still be there.
     table, oracle = make(10, [False] * 8)
     add_fragment(table, oracle, oracle.new_episode(), 1)
-    state = table.get_state()
+    counts, parts = table.counts, list(table.online_parts(0, 10))
     add_fragment(table, oracle, oracle.new_episode(), 6)
     with pytest.raises(ValueError, match="fresh"):
-        table.set_state(state)
+        table.restore(counts, parts)
+
+
+def test_a_table_that_was_restored_in_part_is_not_fresh() -> None:
+    table, oracle = make(10, [False] * 8)
+    add_fragment(table, oracle, oracle.new_episode(), 5)
+    add_fragment(table, oracle, oracle.new_episode(), 2)
+    first, second = table.online_parts(0, 4)
+    other, _ = make(10, [False] * 8)
+
+    def interrupted() -> Iterator[OnlineRows]:
+        yield first
+        raise OSError("unreadable")
+
+    with pytest.raises(OSError, match="unreadable"):
+        other.restore(table.counts, interrupted())
+    with pytest.raises(ValueError, match="fresh"):
+        other.restore(table.counts, [first, second])
+
+
+def test_a_part_without_its_join_is_noticed() -> None:
+    table, oracle = make(10)
+    add_fragment(table, oracle, oracle.new_episode(), 3)
+    (rows,) = table.online_parts(0, 10)
+    other, _ = make(10)
+    with pytest.raises(ValueError, match="damaged"):
+        other.restore(table.counts, [rows._replace(ends=rows.ends[:0], end_obs=rows.end_obs[:0])])

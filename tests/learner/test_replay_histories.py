@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rllib_fmq.nn.objectives import WindowBatch
+from rllib_fmq.learner.online_rows import from_version_1
 
-from .replay_oracle import Episode, generator, make, replay_ops
+from .replay_oracle import Episode, assert_same_windows, generator, make, replay_ops, transfer
+from .version_1 import version_1_state
 
 flags = st.lists(st.booleans(), min_size=1, max_size=12)
 steps = st.tuples(
@@ -56,6 +56,7 @@ def test_every_window_is_the_oracles(
         assert len(drawn) > 0.99 * len(table)
 
 
+@pytest.mark.parametrize("version_1", [False, True])
 @pytest.mark.parametrize("mapped", [False, True])
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(
@@ -65,8 +66,9 @@ def test_every_window_is_the_oracles(
     before=st.lists(steps, min_size=1, max_size=15),
     after=ops,
 )
-def test_state_round_trip_draws_the_same_windows(
+def test_a_restored_replay_draws_the_same_windows(
     mapped: bool,
+    version_1: bool,
     offline: list[list[bool]],
     extra: int,
     horizon: int,
@@ -77,19 +79,18 @@ def test_state_round_trip_draws_the_same_windows(
     table, oracle = make(capacity, *offline, mapped=mapped)
     running: dict[int, Episode] = {}
     replay_ops([table], oracle, before, running)
-    state = table.get_state()
-    # Offline rows are never part of a state; of the online ones, those that were kept are.
+    # Offline rows are never saved; of the online ones, those that were kept are.
     online = len(oracle.rows) - sum(map(len, offline))
-    assert len(state["obs"]) == min(online, table.capacity)
+    assert len(table.online_numbers) == min(online, table.capacity)
     copy, _ = make(capacity, *offline, mapped=mapped)
-    copy.set_state(state)
+    if version_1:
+        counts, rows = from_version_1(version_1_state(table))
+        copy.restore(counts, [rows])
+    else:
+        transfer(table, copy)
 
     def same() -> None:
-        first = table.sample(32, horizon, generator(1))
-        second = copy.sample(32, horizon, generator(1))
-        for name, a, b in zip(WindowBatch._fields, first, second, strict=True):
-            assert torch.equal(a, b), name
-        oracle.check(second, horizon)
+        oracle.check(assert_same_windows(table, copy, horizon), horizon)
 
     same()
     replay_ops([table, copy], oracle, after, running, same)
@@ -106,14 +107,11 @@ def test_rows_on_disk_and_in_memory_give_the_same_batches(
     (table, oracle), (on_disk, _) = make(room, *offline), make(room, *offline, mapped=True)
 
     def same() -> None:
-        first = table.sample(16, horizon, generator(1))
-        second = on_disk.sample(16, horizon, generator(1))
-        for name, a, b in zip(WindowBatch._fields, first, second, strict=True):
-            assert a.dtype == b.dtype and torch.equal(a, b), name
+        assert_same_windows(table, on_disk, horizon)
 
     same()
     replay_ops([table, on_disk], oracle, history, {}, same)
-    # A state of one is taken up by the other.
+    # What one has saved is taken up by the other.
     moved, _ = make(room, *offline, mapped=True)
-    moved.set_state(table.get_state())
+    transfer(table, moved)
     oracle.check(moved.sample(100, horizon, generator(2)), horizon)

@@ -1,9 +1,11 @@
-"""Two learners on gloo against one process on the joined batch."""
+"""Two and four learners on gloo against one process on the joined batch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import ray
 import torch
+from pyarrow.fs import LocalFileSystem
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
@@ -18,6 +21,7 @@ from torch import Tensor
 
 from rllib_fmq import FMQConfig, MVPConfig, QCConfig
 from rllib_fmq.algorithms.config import FlowMapConfig
+from rllib_fmq.checkpointing.replay_store import ReplayStore
 from rllib_fmq.learner import FlowMapLearner
 from rllib_fmq.nn.flow_map_module import CONTEXT, METRICS, WINDOWS
 from rllib_fmq.nn.objectives import UpdateContext, WindowBatch
@@ -25,7 +29,9 @@ from rllib_fmq.nn.objectives import UpdateContext, WindowBatch
 from .conftest import HORIZON, OBS_DIM, SPACES
 
 BATCH, SIZE = 8, HORIZON * 2
-SEEDS = (101, 202)
+SEEDS = (101, 202, 303, 404)
+SCALES = (0.1, 10.0, 1.0, 3.0)
+"""Of the observations of each rank."""
 
 # Starting two learner processes takes half a minute on a busy machine.
 pytestmark = pytest.mark.slow
@@ -60,7 +66,7 @@ CASES = {
 def rank_windows(rank: int) -> WindowBatch:
     """Windows of one rank; observations of rank 1 are a hundred times those of rank 0."""
     noise = torch.Generator().manual_seed(rank)
-    scale = (0.1, 10.0)[rank]
+    scale = SCALES[rank]
     valid = (torch.rand(BATCH, HORIZON, generator=noise) < 0.8).float()
     valid[:, 0] = 1.0
     valid = valid.cumprod(dim=1)
@@ -76,29 +82,33 @@ def rank_windows(rank: int) -> WindowBatch:
     )
 
 
-def joined_windows() -> WindowBatch:
-    columns = zip(rank_windows(0), rank_windows(1), strict=True)
-    return WindowBatch(*(torch.cat(pair) for pair in columns))
+def joined_windows(num_ranks: int) -> WindowBatch:
+    columns = zip(*map(rank_windows, range(num_ranks)), strict=True)
+    return WindowBatch(*(torch.cat(parts) for parts in columns))
 
 
 def joined_step(
-    learner: FlowMapLearner, context: UpdateContext, monkeypatch: pytest.MonkeyPatch
+    learner: FlowMapLearner,
+    context: UpdateContext,
+    monkeypatch: pytest.MonkeyPatch,
+    num_ranks: int = 2,
 ) -> Outcome:
-    """The same step by one process on the windows and the noise of both ranks."""
-    windows = joined_windows()
-    with joined_noise(monkeypatch):
+    """The same step by one process on the windows and the noise of all ranks."""
+    windows = joined_windows(num_ranks)
+    with joined_noise(monkeypatch, num_ranks):
         return step(learner, windows, context)
 
 
 @contextmanager
-def joined_noise(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Makes torch's draws of n rows those of rank 0, n / 2 rows, then those of rank 1."""
-    generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
+def joined_noise(monkeypatch: pytest.MonkeyPatch, num_ranks: int) -> Iterator[None]:
+    """Makes torch's draws of n rows first n / num_ranks rows of rank 0, then those of 1, ..."""
+    generators = [torch.Generator().manual_seed(seed) for seed in SEEDS[:num_ranks]]
 
     def join(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def drawn(*shape: Any, generator: Any = None, **kwargs: Any) -> Tensor:
             rows, *rest = shape[0] if len(shape) == 1 else shape
-            return torch.cat([draw(rows // 2, *rest, generator=g, **kwargs) for g in generators])
+            own = rows // num_ranks
+            return torch.cat([draw(own, *rest, generator=g, **kwargs) for g in generators])
 
         return drawn
 
@@ -138,12 +148,18 @@ def context_of(case: Case, config: FlowMapConfig) -> UpdateContext:
 @pytest.fixture(scope="module")
 def group(ray_session: None, make_config: Callable[..., FlowMapConfig]) -> Iterator[LearnerGroup]:
     """Two learners whose networks serve all cases."""
-    config = make_config(MVPConfig, conditioning_axis=True, num_learners=2)
-    learners = config.build_learner_group(
-        rl_module_spec=config.get_multi_rl_module_spec(spaces={DEFAULT_MODULE_ID: SPACES})
-    )
+    learners = start_learners(make_config, 2)
     yield learners
     learners.shutdown()
+
+
+def start_learners(make_config: Callable[..., FlowMapConfig], number: int) -> LearnerGroup:
+    config = make_config(
+        MVPConfig, conditioning_axis=True, num_learners=number, parameter_check_interval=3
+    ).learners(num_cpus_per_learner=0.5)
+    return config.build_learner_group(
+        rl_module_spec=config.get_multi_rl_module_spec(spaces={DEFAULT_MODULE_ID: SPACES})
+    )
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +171,7 @@ def initial(group: LearnerGroup) -> Any:
 def distributed(
     group: LearnerGroup, initial: Any, context: UpdateContext, local_means: bool = False
 ) -> list[Outcome]:
-    """The same step on both learners, each with its own windows and noise."""
+    """The same step on all learners, each with its own windows and noise."""
 
     def update(learner: FlowMapLearner) -> Outcome:
         rank = torch.distributed.get_rank()
@@ -197,6 +213,51 @@ def test_two_learners_give_the_gradients_of_the_joined_batch(
     # Both halves of the networks have gradients to compare.
     for part in ("actor", "critics"):
         assert any(np.abs(g).max() > 1e-2 for n, g in joined.gradients.items() if part in n)
+
+
+def test_four_learners_give_the_gradients_of_the_joined_batch(
+    monkeypatch: pytest.MonkeyPatch,
+    ray_session: None,
+    initial: Any,
+    make_config: Callable[..., FlowMapConfig],
+    make_learner: Callable[..., FlowMapLearner],
+) -> None:
+    case = CASES["FMQ-online"]  # with the mean over all of Eq. 13
+    context = context_of(case, make_config(case.config_class, **case.training))
+    four = start_learners(make_config, 4)
+    try:
+        outcomes = distributed(four, initial, context)
+    finally:
+        four.shutdown()
+    learner = make_learner(MVPConfig, conditioning_axis=True)
+    joined = joined_step(learner, context, monkeypatch, num_ranks=4)
+    assert len(outcomes) == 4
+    for outcome in outcomes:
+        assert difference(outcome.parameters, outcomes[0].parameters) == 0.0
+        assert difference(outcome.gradients, joined.gradients) < 1e-5
+
+
+def test_learners_that_diverged_are_found(group: LearnerGroup, initial: Any) -> None:
+    def update(learner: FlowMapLearner, disturbed: bool) -> str:
+        learner.set_state(ray.get(initial))
+        if disturbed and torch.distributed.get_rank() == 1:
+            target = learner.flow_module.target_critics
+            with torch.no_grad():
+                next(target.parameters()).view(-1)[0] += 1e-3
+        learner.update(num_updates=2)  # not due yet
+        try:  # RLlib takes a learner that raised for lost
+            learner.update(num_updates=1)
+        except RuntimeError as error:
+            return str(error)
+        return ""
+
+    equal, diverged = (
+        [result.get() for result in group.foreach_learner(partial(update, disturbed=disturbed))]
+        for disturbed in (False, True)
+    )
+    assert equal == ["", ""]
+    for message in diverged:
+        assert "at update 3: rank 1 differs from rank 0 in" in message
 
 
 def test_the_radius_depends_on_the_global_mean(
@@ -263,7 +324,7 @@ def test_learners_sample_differently_and_stay_equal(group: LearnerGroup, initial
 
 
 def test_one_learners_state_continues_on_two(
-    group: LearnerGroup, make_learner: Callable[..., FlowMapLearner]
+    group: LearnerGroup, make_learner: Callable[..., FlowMapLearner], tmp_path: Path
 ) -> None:
     learner = make_learner(MVPConfig, conditioning_axis=True)
     learner.update(num_updates=4)
@@ -271,9 +332,12 @@ def test_one_learners_state_continues_on_two(
     learner.update(num_updates=1, fragments=[episodes(2)])
     # As files of another run would be read: RLlib ignores weights that are not newer.
     state = ray.put(learner.get_state() | {"weights_seq_no": 0})
+    store = ReplayStore(LocalFileSystem(), str(tmp_path / "replay"))
+    index = learner.save_replay(store, None)
 
     def take(target: FlowMapLearner) -> tuple[dict[str, np.ndarray], int, bool, int]:
         target.set_state(ray.get(state))
+        target.load_replay(store, index)
         named = target.flow_module.state_dict().items()
         weights = {n: v.numpy().copy() for n, v in named}
         return weights, target.num_updates, target.online, target.replay.num_online

@@ -23,6 +23,7 @@ from rllib_fmq.rollout.evaluation import (
     make_single_env,
     summarise,
 )
+from rllib_fmq.seeds import FINAL_EVALUATION_SEED, FIRST_EPISODE_SEED
 
 from .conftest import HORIZON
 from .environments import HIGH, LOW, SCRIPTED, SCRIPTED_DICT, WANDER, Scripted, observation
@@ -225,8 +226,9 @@ def test_training_never_uses_an_evaluation_seed(build: Callable[..., Any]) -> No
     results = [algo.train() for _ in range(3)]
     seeds = [algo.config.evaluation_seed + k for k in range(5)]
     trained = [seed for env in algo.env_runner.env.unwrapped.envs for seed in env.unwrapped.seeds]
-    assert [seed for seed in trained if seed is not None] == [3, 4]
-    env = getattr(algo.eval_env_runner, EVALUATION_ENV)
+    assert trained and None not in trained
+    assert min(trained) >= FIRST_EPISODE_SEED > FINAL_EVALUATION_SEED > max(seeds)
+    env = getattr(algo.eval_env_runner, EVALUATION_ENV).unwrapped
     rounds = sum(result["evaluated_this_iteration"] for result in results)
     assert env.seeds == rounds * seeds
     for result in results:
@@ -319,7 +321,7 @@ def test_evaluation_in_parallel_and_after_a_runners_death(build: Callable[..., A
     group = algo.eval_env_runner_group
 
     def doom(runner: Any) -> None:
-        getattr(runner, EVALUATION_ENV).deadly_seed = runner.config.evaluation_seed + 4
+        getattr(runner, EVALUATION_ENV).unwrapped.deadly_seed = runner.config.evaluation_seed + 4
 
     group.foreach_env_runner(doom, local_env_runner=False, remote_worker_ids=[1])
     again = algo.evaluate()["env_runners"]
