@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+CHAOS_ARGS ?=
 # Files of tests that run at a time; 1 uses least memory.
 PYTEST_WORKERS ?= 2
 
@@ -16,7 +17,7 @@ BENCH_STAMP := $(VENV)/.set-up-bench
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c $(LOCK)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench setup lint format clean
+.PHONY: help demo test bench chaos soak setup lint format clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +30,12 @@ test: $(TEST_STAMP)  ## The full test suite, linters included (PYTEST_ARGS="-m '
 
 bench: $(BENCH_STAMP)  ## Speed against PyTorch, JAX and the machine's limit, about 25 minutes (BENCH_ARGS=--quick)
 	$(BIN)/python -m benchmarks.speed $(BENCH_ARGS)
+
+chaos: $(STAMP)  ## Kill training jobs 63 times and compare what they end with (CHAOS_ARGS=--short: 8 times)
+	$(BIN)/python -m benchmarks.chaos $(CHAOS_ARGS)
+
+soak: $(STAMP)  ## 200,000 steps: does memory stay flat?
+	$(BIN)/python -m benchmarks.soak
 
 setup: $(TEST_STAMP)  ## Only make .venv and install everything that the tests need into it
 
@@ -61,7 +68,7 @@ $(STAMP): setup.py $(LOCK)
 # robomimic itself is only the reference of a conformance test: its requirements would replace torch.
 $(TEST_STAMP): $(STAMP)
 	@echo "Setting up $(VENV): simulators and formats that only tests need all of"
-	@$(PIP) -e ".[robomimic,minari]"
+	@$(PIP) -e ".[robomimic,minari,export,serve]"
 	@$(PIP) --no-deps robomimic
 	@touch $@
 

@@ -1,0 +1,1 @@
+"""Real jobs, killed at random moments: `python -m benchmarks.chaos`, or `make chaos`."""
