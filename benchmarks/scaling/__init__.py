@@ -1,0 +1,1 @@
+"""A model of how online training scales; see docs/SCALING.md."""
