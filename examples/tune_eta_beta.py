@@ -24,6 +24,7 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from rllib_fmq import FMQConfig
+from rllib_fmq.cli.progress import ProgressCallback
 from rllib_fmq.rollout.checkpoints import load_policy
 
 SUCCESS = "evaluation/env_runners/success_rate"
@@ -62,7 +63,10 @@ def main() -> None:
                 max_concurrent_trials=args.cpus,
             ),
             run_config=tune.RunConfig(
-                storage_path=str(args.out.resolve()), name=name, verbose=1 if args.smoke else 2
+                storage_path=str(args.out.resolve()),
+                name=name,
+                verbose=0,  # Tune's own reports print the whole config of the best trial each time
+                callbacks=[ProgressCallback()],
             ),
         ).fit()
     finally:
@@ -88,11 +92,11 @@ def search_space(args: argparse.Namespace, steps: int, round_steps: int, episode
         .training(
             eta=tune.loguniform(0.1, 3.0),
             beta=tune.uniform(0.0, 1.0),
-            actor_hidden=trained.actor_hidden,
-            critic_hidden=trained.critic_hidden,
-            num_critics=trained.num_critics,
-            time_embedding_dim=trained.time_embedding_dim,
-            horizon_length=trained.horizon_length,
+            actor_hidden=trained.model_config["actor_hidden"],
+            critic_hidden=trained.model_config["critic_hidden"],
+            num_critics=trained.model_config["num_critics"],
+            time_embedding_dim=trained.model_config["time_embedding_dim"],
+            horizon_length=trained.model_config["horizon_length"],
             target_num_candidates=4,
             collection_num_candidates=4,
         )
@@ -135,7 +139,7 @@ def draw(table: pd.DataFrame, steps: int, path: Path) -> None:
         c=table["success"],
         s=40 + 260 * table["env_steps"] / steps,
         vmin=0,
-        vmax=1,
+        vmax=max(table["success"].max(), 0.1),
         cmap="viridis",
         edgecolors=["tab:red" if early else "black" for early in table["stopped_early"]],
         linewidths=1.5,

@@ -85,7 +85,10 @@ def read_runs(paths: Sequence[str | Path]) -> list[Run]:
 def _read_rows(folder: Path) -> Iterator[Mapping[str, Any]]:
     as_json, as_csv = (folder / name for name in RESULT_FILES)
     if as_json.is_file():
-        lines = as_json.read_text(encoding="utf-8").splitlines()
+        try:
+            lines = as_json.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{as_json} is damaged: it is no text ({error}).") from error
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
@@ -93,10 +96,15 @@ def _read_rows(folder: Path) -> Iterator[Mapping[str, Any]]:
                 if number == len(lines):  # a run that is being written to, or was killed
                     return
                 raise ValueError(f"{as_json} is damaged in line {number}: {error}.") from error
+            if not isinstance(row, Mapping):
+                raise ValueError(f"{as_json} is damaged in line {number}: it holds no result.")
             yield dict(_flatten(row))
     elif as_csv.is_file():
         with open(as_csv, newline="", encoding="utf-8") as file:
-            yield from csv.DictReader(file)
+            try:
+                yield from csv.DictReader(file)
+            except (UnicodeDecodeError, csv.Error) as error:
+                raise ValueError(f"{as_csv} is damaged: it is no table ({error}).") from error
 
 
 def _without_repeats(rows: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:

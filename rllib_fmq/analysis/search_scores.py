@@ -9,7 +9,7 @@ import numpy as np
 
 from rllib_fmq.analysis.common_runs import Run, only_runs
 from rllib_fmq.analysis.study_data import METHOD, StudyData, TaskScores
-from rllib_fmq.analysis.study_searches import Row, SearchSettings, departures
+from rllib_fmq.analysis.study_searches import Row, SearchSettings
 from rllib_fmq.studies.definition import DEFAULT
 
 SearchRows: TypeAlias = dict[SearchSettings, dict[str, dict[int, Row]]]
@@ -29,7 +29,7 @@ def search_rows(data: StudyData, method: str = METHOD, setting: str = DEFAULT) -
     found: SearchRows = {}
     for task in data.tasks:
         for seed, trial in data.runs(task, method, setting).items():
-            for search, (row, *_) in trial.searches(data.final_phase).items():
+            for search, row in trial.searches(data.final_phase).items():
                 if np.isfinite(row["success"]):
                     found.setdefault(search, {}).setdefault(task, {})[seed] = row
     return dict(sorted(found.items()))
@@ -72,23 +72,6 @@ def search_latencies(
         values = [value for seeds in chosen.values() for value in seeds.values()]
         medians[search] = float(np.median(values)) if values else float("nan")
     return medians
-
-
-def other_numbers(data: StudyData, method: str = METHOD) -> dict[SearchSettings, list[str]]:
-    """Numbers that are not the paper's, of the QGBS evaluations that count.
-
-    Args:
-        data: Of a study.
-        method: Name.
-    Returns:
-        Search -> what differs, such as ["eta 1"]; only searches of which something does.
-    """
-    found = {}
-    for search, by_task in search_rows(data, method).items():
-        said = [", ".join(departures(row)) for rows in by_task.values() for row in rows.values()]
-        if different := sorted(set(filter(None, said))):
-            found[search] = different
-    return found
 
 
 def _numbers(by_task: Mapping[str, Mapping[int, Row]], column: str) -> TaskScores:

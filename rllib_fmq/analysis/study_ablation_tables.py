@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from rllib_fmq.analysis.aggregates import stratified_bootstrap
 from rllib_fmq.analysis.common_runs import common_runs, runs_of
 from rllib_fmq.analysis.comparison import paired_difference, values_by_task
-from rllib_fmq.analysis.search_scores import other_numbers, search_latencies, search_scores
+from rllib_fmq.analysis.search_scores import search_latencies, search_scores
 from rllib_fmq.analysis.study_data import METHOD, StudyData, TaskScores
-from rllib_fmq.analysis.study_searches import SearchSettings
+from rllib_fmq.analysis.study_searches import SEARCH_NUMBERS, SearchSettings
 from rllib_fmq.analysis.table_cells import (
     INTERVAL_NOTE,
     NOTHING,
@@ -46,7 +46,7 @@ def qgbs_table(data: StudyData, method: str = METHOD) -> Table | None:
         values[r, 5] = estimate.value
         rows.append(
             (
-                "QGBS" if search.is_search else "best of N",
+                _kind(search),
                 str(search.search_iters),
                 search.braces,
                 f"{search.nfe:g}",
@@ -61,7 +61,8 @@ def qgbs_table(data: StudyData, method: str = METHOD) -> Table | None:
         caption=(
             f"The same trained policies of {method} under several searches. K: iterations, "
             "B: branches, M: beam width; NFE = M (1 + K B) network evaluations a decision; "
-            "best-of-N is K = 0, {1, N}."
+            "best-of-N is K = 0, {1, N}. Where nothing else is said, QGBS has "
+            f"{_usual_numbers()}."
         ),
         columns=("Search", "K", "{B, M}", "NFE", "Latency (ms)", "IQM [95% CI]", "Tasks", "Runs"),
         rows=tuple(rows),
@@ -70,7 +71,6 @@ def qgbs_table(data: StudyData, method: str = METHOD) -> Table | None:
             INTERVAL_NOTE,
             *seed_notes(found.scores.values()),
             *found.notes(_search_name),
-            *_other_numbers(data, method, found.scores),
             "Latency: median over an evaluation's decisions, then over runs.",
         ),
         text_columns=3,
@@ -92,7 +92,7 @@ def qgbs_task_table(data: StudyData, method: str = METHOD) -> Table | None:
     return _grid_table(
         data,
         {search.label: by_task for search, by_task in found.scores.items()},
-        [*found.notes(_search_name), *_other_numbers(data, method, found.scores)],
+        found.notes(_search_name),
         title="QGBS: search settings per task",
         caption=(
             f"Success rate of {method} under several searches, best-of-N and QGBS with K {{B, M}}, "
@@ -204,16 +204,15 @@ def _grid_table(
     )
 
 
+def _usual_numbers() -> str:
+    return ", ".join(f"{key} {value}" for key, value in SEARCH_NUMBERS.items())
+
+
+def _kind(search: SearchSettings) -> str:
+    if not search.is_search:
+        return "best of N"
+    return f"QGBS, {search.others}" if search.others else "QGBS"
+
+
 def _search_name(search: SearchSettings) -> str:
     return search.label
-
-
-def _other_numbers(
-    data: StudyData, method: str, shown: Mapping[SearchSettings, TaskScores]
-) -> list[str]:
-    """Where the rows' remaining numbers are not the paper's."""
-    return [
-        f"QGBS {search.label}: with {'; '.join(found)}."
-        for search, found in other_numbers(data, method).items()
-        if search in shown
-    ]

@@ -9,7 +9,7 @@ from rllib_fmq.analysis.common_runs import common_runs
 from rllib_fmq.analysis.comparison import shared_tasks
 from rllib_fmq.analysis.panels import OFFLINE, ONLINE
 from rllib_fmq.analysis.search_scores import search_scores
-from rllib_fmq.analysis.study_searches import SearchSettings, departures, selector_words
+from rllib_fmq.analysis.study_searches import SearchSettings, selector_words
 from rllib_fmq.analysis.study_trials import EVALUATION, FINAL, Trial
 from rllib_fmq.analysis.table_cells import listed
 from rllib_fmq.analysis.variations import group_scores, loss_scores, setting_groups
@@ -125,24 +125,7 @@ def left_out(data: StudyData) -> list[str]:
     for settings in setting_groups(data).values():
         dropped = group_scores(data, list(settings)).dropped_words()
         sentences += [f"Other settings: {words}" for words in dropped]
-    return sentences + _second_searches(data)
-
-
-def _second_searches(data: StudyData) -> list[str]:
-    """Searches of equal K, B and M, of which only one is shown."""
-    found: dict[tuple[str, str], set[str]] = {}
-    for method in data.methods:
-        for task in data.tasks:
-            for trial in data.runs(task, method).values():
-                for search, (_, *others) in trial.searches(data.final_phase).items():
-                    for row in others if search.is_search else ():
-                        said = ", ".join(departures(row)) or "the paper's numbers"
-                        found.setdefault((method, search.label), set()).add(said)
-    return [
-        f"{method}: QGBS {label} was evaluated more than once; not shown: with "
-        f"{'; with '.join(sorted(said))}."
-        for (method, label), said in found.items()
-    ]
+    return sentences
 
 
 def _budgets(data: StudyData, task: str, setting: str) -> Measured:

@@ -33,6 +33,7 @@ class SearchSettings:
         beam_width: M.
         nfe: Network evaluations a decision; M (1 + K B).
         selector: "best_of_n" or "qgbs", which takes a step also with K = 0.
+        others: What differs from the paper's numbers beside K, B and M, such as "eta 1".
     """
 
     search_iters: int
@@ -40,6 +41,7 @@ class SearchSettings:
     beam_width: int
     nfe: float
     selector: str = QGBS
+    others: str = ""
 
     @property
     def is_search(self) -> bool:
@@ -53,10 +55,11 @@ class SearchSettings:
 
     @property
     def label(self) -> str:
-        """For a point in a figure: "best of 32", "K=1 {4, 4}"."""
+        """In words: "best of 32", "K=1 {4, 4}", "K=1 {4, 4}, eta 1"."""
         if not self.is_search:
             return f"best of {self.beam_width}"
-        return f"K={self.search_iters} {self.braces}"
+        named = f"K={self.search_iters} {self.braces}"
+        return f"{named}, {self.others}" if self.others else named
 
 
 def selector_numbers(text: str) -> dict[str, Any]:
@@ -95,7 +98,9 @@ def search_settings(selector: str, numbers: Mapping[str, Any], nfe: float) -> Se
         )
     else:
         return None
-    return SearchSettings(k, b, m, float(m * (1 + k * b)) if nfe != nfe else nfe, selector)
+    nfe = float(m * (1 + k * b)) if nfe != nfe else nfe
+    others = _departures(numbers) if selector == QGBS else []
+    return SearchSettings(k, b, m, nfe, selector, ", ".join(others))
 
 
 def departures(row: Row) -> list[str]:
@@ -106,9 +111,10 @@ def departures(row: Row) -> list[str]:
     Returns:
         Such as ["eta 1"]; empty for another selector.
     """
-    if row["selector"] != QGBS:
-        return []
-    numbers = selector_numbers(row["selector_config"])
+    return _departures(selector_numbers(row["selector_config"])) if row["selector"] == QGBS else []
+
+
+def _departures(numbers: Mapping[str, Any]) -> list[str]:
     return [
         f"{key} {_shown(numbers[key])}"
         for key, default in SEARCH_NUMBERS.items()
@@ -132,8 +138,7 @@ def selector_words(selector: Selector) -> str:
         return "one sample" if kind == "sample" else kind
     if not search.is_search:
         return search.label
-    others = departures({"selector": kind, "selector_config": text})
-    return ", ".join([f"QGBS {search.label}", *others])
+    return f"QGBS {search.label}"
 
 
 def _candidates(numbers: Mapping[str, Any]) -> int:

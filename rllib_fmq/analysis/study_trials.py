@@ -116,30 +116,34 @@ class Trial:
             return same[-1]
         return max(rows, key=lambda row: float(row["nfe"]), default=None)
 
-    def searches(self, phase: str) -> dict[SearchSettings, list[Row]]:
+    def searches(self, phase: str) -> dict[SearchSettings, Row]:
         """Final evaluations by best-of-N and QGBS.
 
         Args:
             phase: That the policy ended.
         Returns:
-            Search -> rows, of which the first counts: of several QGBS runs with equal K, B and M
-            the one whose remaining numbers are nearest to the paper's, ``SEARCH_NUMBERS``.
+            Search -> row of the table; of several evaluations by one search, the first.
         """
-        found: dict[SearchSettings, list[Row]] = {}
+        found: dict[SearchSettings, Row] = {}
         for row in self.final(phase):
             numbers = selector_numbers(row["selector_config"])
             search = search_settings(row["selector"], numbers, float(row["nfe"]))
             if search is not None:
-                found.setdefault(search, []).append(row)
-        return {s: sorted(rows, key=lambda row: len(departures(row))) for s, rows in found.items()}
+                found.setdefault(search, row)
+        return found
 
     def default_search(self, phase: str) -> Row | None:
-        """Final evaluation by QGBS with the paper's K, B and M; None if there is none."""
-        for search, (row, *_) in self.searches(phase).items():
-            found = (search.search_iters, search.branches, search.beam_width)
-            if search.is_search and found == DEFAULT_SEARCH:
-                return row
-        return None
+        """Final evaluation by QGBS with the paper's K, B and M; None if there is none.
+
+        Of several, the one whose remaining numbers are nearest to the paper's.
+        """
+        found = [
+            row
+            for search, row in self.searches(phase).items()
+            if search.is_search
+            and (search.search_iters, search.branches, search.beam_width) == DEFAULT_SEARCH
+        ]
+        return min(found, key=lambda row: len(departures(row)), default=None)
 
     @cached_property
     def _finals(self) -> list[Row]:

@@ -248,9 +248,10 @@ def test_the_default_search_among_several() -> None:
     other = ("qgbs", {"beam_width": 4, "search_iters": 1, "branches": 4, "eta": 1.0}, 0.1)
     finals = [best_of(32, 0.5), qgbs(0.6, 8, 1, 2), other, qgbs(0.7), qgbs(0.8, 4, 2, 4)]
     assert _one(finals).final_scores()["FMQ + QGBS"] == {CUBE: {0: 0.7}}
-    assert _one(finals).missing() == [
-        "FMQ: QGBS K=1 {4, 4} was evaluated more than once; not shown: with eta 1."
-    ]
+    labels = {
+        search.label: by_task[CUBE][0] for search, by_task in search_scores(_one(finals)).items()
+    }
+    assert (labels["K=1 {4, 4}"], labels["K=1 {4, 4}, eta 1"]) == (0.7, 0.1)
     assert "FMQ + QGBS" not in _one([best_of(32, 0.5), qgbs(0.6, 8, 1, 2)]).final_scores()
     # Numbers that the table does not name are the defaults.
     assert _one([("qgbs", {}, 0.4)]).final_scores() == {"FMQ + QGBS": {CUBE: {0: 0.4}}}

@@ -38,11 +38,20 @@ SEARCHES = tuple(
     qgbs(k, b, m)
     for k, b, m in ((1, 2, 8), (1, 1, 16), (1, 4, 16), (2, 4, 4), (2, 1, 16), (2, 4, 16))
 )
+# What tells the search's parts apart: fewer candidates without a search, the search without its
+# gradient step, nothing but the gradient step (K = 0), and renoising that stays nearer.
+PARTS = (
+    *({"kind": "best_of_n", "num_candidates": n} for n in (4, 16)),
+    qgbs(1, 4, 4) | {"eta": 0.0},
+    qgbs(0, 4, 4),
+    qgbs(1, 4, 4) | {"snr": 6.0},
+    qgbs(1, 4, 16) | {"eta": 0.0},
+)
 
 
-def on_task_2(name, **config):
-    """A variation of FMQ on cube-single task 2."""
-    return Setting(name, config, methods=("FMQ",), tasks=(T2,), seeds=(0, 1, 2))
+def on_task_2(name, methods=("FMQ",), **config):
+    """A variation on cube-single task 2."""
+    return Setting(name, config, methods, (T2,), seeds=(0, 1, 2), final_selectors=("qgbs",))
 
 
 study = Study(
@@ -56,7 +65,8 @@ study = Study(
         "offline updates, 8,000 instead of 1,000,000 online environment steps, datasets of "
         "100,000 instead of 1,000,000 transitions made by scripted policies, updates from online "
         "step 500 instead of 5,000, the time curriculum from update 500 to 4,000 instead of 5,000 "
-        "to 50,000, 10 (can: 5) instead of 50 episodes an evaluation and 25 in the end. "
+        "to 50,000, 10 instead of 50 episodes an evaluation and 25 in the end. On can: 4,000 "
+        "environment steps, 5 episodes an evaluation and 10 in the end. "
         "Evaluation is the paper's: best of 32 (QC: 10 Euler steps), QGBS "
         "with K = 1, B = 4, M = 4."
     ),
@@ -65,13 +75,18 @@ study = Study(
         StudyTask(T1, final_selectors=("qgbs",)),
         StudyTask(POINTMAZE, final_selectors=("qgbs",)),
         StudyTask(
-            "can", "can_scripted.hdf5", config={"evaluation_duration": 5}, final_selectors=("qgbs",)
+            "can",
+            "can_scripted.hdf5",
+            # A step of this environment takes longer than an update.
+            config={"online_env_steps": 4_000, "evaluation_interval": 4, "evaluation_duration": 5},
+            final_episodes=10,
+            final_selectors=("qgbs",),
         ),
     ],
     methods=[
         Method("QC", config={"evaluation_selector": {"kind": "euler", "num_candidates": 32}}),
         Method("MVP", final_selectors=("qgbs",)),
-        Method("FMQ", final_selectors=("qgbs", *SEARCHES)),
+        Method("FMQ", final_selectors=("qgbs", *SEARCHES, *PARTS)),
     ],
     seeds=range(3),
     config={
@@ -97,7 +112,7 @@ study = Study(
         on_task_2("beta=0", beta=0.0),
         on_task_2("beta=1", beta=1.0),
         on_task_2("N=1", num_candidates=1),
-        on_task_2("N=16", num_candidates=16),
+        on_task_2("N=16", methods=("MVP", "FMQ"), num_candidates=16),
         on_task_2("lambda=0.3", lambda_sd=0.3),
         on_task_2("distillation=lsd", distillation="lsd"),
         on_task_2("distillation=psd", distillation="psd"),
