@@ -63,7 +63,16 @@ EXTRAS = {
     "video": ["imageio-ffmpeg>=0.5,<1", "pillow>=10.1"],
     # A search algorithm for Ray Tune: examples/tune_eta_beta.py.
     "search": ["optuna>=4,<6"],
+    # `rllib export`; what it writes needs torch or onnxruntime only.
     "export": ["onnx>=1.18,<2", "onnxscript>=0.5,<1", "onnxruntime>=1.20,<2"],
+    # rllib_fmq.serving.serve_app.
+    "serve": [
+        "ray[serve]>=2.60,<2.61",
+        "fastapi>=0.133,<1",
+        "starlette>=1.0.1,<2",
+        "pydantic>=2.5,<3",
+        "prometheus_client>=0.20,<1",
+    ],
     # The JAX baseline of `make bench`; without it the suite leaves that column out.
     "bench": ["jax>=0.10,<0.11", "jaxlib>=0.10,<0.11", "flax>=0.12,<0.13", "optax>=0.2.5,<0.3"],
     "dev": [
@@ -75,8 +84,12 @@ EXTRAS = {
         "ruff>=0.17,<0.18",
         "mypy>=2.4,<3",
         "optuna>=4,<6",
+        # `make chaos` and `make soak` find and measure processes with it.
+        "psutil>=6,<8",
         # RLlib's own recorder of episodes, which the tests run, needs it.
         "msgpack-numpy>=0.4.8,<0.5",
+        # Requests to the policy server's interface without a server.
+        "httpx2>=2,<3",
     ],
 }
 

@@ -41,13 +41,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="Ray processes; 0: this process")
     args = parser.parse_args()
 
-    _, config = load_policy(args.checkpoint)
+    _, record = load_policy(args.checkpoint)
     seeds = range(args.seed, args.seed + args.episodes)
-    print(f"{config.algo_class.__name__} on {config.env}, {args.episodes} episodes")
+    print(f"{record.algorithm} on {record.env}, {args.episodes} episodes")
     print(f"{'selector':18} {'NFE':>4} {'ms':>6} {'steps':>6} {'success':>8}  95% interval")
     for name, selector in SELECTORS.items():
         try:
-            check_selector(config, selector)
+            check_selector(record, selector)
         except ValueError:
             print(f"{name:18} does not fit this policy")
             continue

@@ -35,9 +35,9 @@ def adapt(checkpoint: Path, dataset: Path, out: Path, steps: int, seed: int) -> 
         .offline_data(dataset=str(dataset))  # stays in the replay beside the new transitions
         .training(
             eta=1.0,
-            actor_hidden=trained.actor_hidden,
-            critic_hidden=trained.critic_hidden,
-            horizon_length=trained.horizon_length,
+            actor_hidden=trained.model_config["actor_hidden"],
+            critic_hidden=trained.model_config["critic_hidden"],
+            horizon_length=trained.model_config["horizon_length"],
             target_num_candidates=4,
             collection_num_candidates=4,
         )
@@ -104,16 +104,16 @@ def main() -> None:
     seeds = range(2_000_000_000, 2_000_000_000 + episodes)
     search = SelectorSettings(kind="qgbs", beam_width=4, search_iters=1, branches=4, eta=0.3)
     for name, path in (("before", args.checkpoint), ("after", checkpoint)):
-        policy, config = load_policy(path)
+        policy, record = load_policy(path)
         for selector in (policy.evaluation_selector, search):
-            env = make_env(config.env)
+            env = make_env(record.env)
             summary = summarise(evaluate_episodes(policy, env, seeds, selector))
             print(
                 f"{name:6} {selector.kind:9} NFE {selector.nfe:3}: success "
                 f"{summary['success_rate']:.2f}, {summary['episode_len_mean']:.0f} steps, "
                 f"{summary['planning_latency_ms']:.1f} ms a decision"
             )
-    act(policy, config.env, search, seed=seeds[0])
+    act(policy, record.env, search, seed=seeds[0])
 
 
 if __name__ == "__main__":

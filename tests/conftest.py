@@ -12,6 +12,8 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 os.environ["RAY_DEDUP_LOGS"] = "1"
+# Ray's workers are otherwise so polite (nice 15) that a busy test beside them makes them time out.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - as Ray spells it
 os.environ.pop("RAY_ADDRESS", None)
 
 import logging
@@ -47,8 +49,10 @@ def ray_session() -> Iterator[None]:
     """A local Ray with four logical CPUs, shared by all tests that ask for it."""
     import ray
 
+    from rllib_fmq.cli.ray_session import start_patiently
+
     ray.shutdown()  # a Ray that an earlier test left behind has other resources
-    ray.init(
+    start_patiently(
         address="local",
         num_cpus=4,
         num_gpus=0,

@@ -116,6 +116,20 @@ def test_evaluate_all_selectors(quickstart: tuple[Path, str]) -> None:
     assert nfe == ["1", "4", "32", "320", "4", "20", "36"]
 
 
+@pytest.mark.slow
+def test_values_of_searches(quickstart: tuple[Path, str]) -> None:
+    folder, _ = quickstart
+    dataset = folder / "cube-single-play-v0.npz"
+    runs = (folder / "offline", folder / "online")
+    output = run("values_of_searches.py", *runs, "--dataset", dataset, "--observations", "64")
+    lines = output.splitlines()
+    assert lines[0].startswith("mean over 2 policies, 64 observations")
+    q = {line[:25].strip(): float(line[25:].split()[1]) for line in lines[2:11]}
+    # More samples of the same policy cannot be worth less, and neither can more steps uphill.
+    assert q["sample"] < q["best of 4"] < q["best of 16"] <= q["best of 32"]
+    assert q["qgbs, no step (eta=0)"] < q["qgbs"]
+
+
 def load(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None

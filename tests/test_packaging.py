@@ -21,7 +21,10 @@ from packaging.version import Version
 import rllib_fmq
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = {"ogbench", "robomimic", "minari", "plots", "video", "search", "export", "bench", "dev"}
+EXTRAS = {
+    *("ogbench", "robomimic", "minari", "plots", "video", "search", "export", "serve"),
+    *("bench", "dev"),
+}
 TOOLS = {
     "ruff check": ["ruff", "check", "."],
     "ruff format": ["ruff", "format", "--check", "."],

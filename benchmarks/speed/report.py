@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
+from benchmarks.marked import write_parts
 from benchmarks.speed.results import Results, targets
 from benchmarks.speed.timing import Spread
-from rllib_fmq.atomic import replacing
 
 SELECTORS = {
     "sample": "sample",
@@ -221,18 +220,5 @@ def render(results: Results) -> str:
 
 
 def write_into(document: Path, results: Results) -> None:
-    """Replace what stands between ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->``.
-
-    Raises:
-        ValueError: If the document lacks the marker lines of a table.
-    """
-    text = document.read_text(encoding="utf-8")
-    for name, make in TABLES.items():
-        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-        filled = f"{begin}\n{make(results)}\n{end}"
-        text, found = pattern.subn(lambda _, filled=filled: filled, text)
-        if found != 1:
-            raise ValueError(f"{document} has {found} pairs of the lines {begin} and {end}, not 1")
-    with replacing(document) as staged:
-        staged.write_text(text, encoding="utf-8")
+    """Fill in all tables; see ``benchmarks.marked.write_parts``."""
+    write_parts(document, {name: make(results) for name, make in TABLES.items()})

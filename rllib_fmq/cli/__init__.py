@@ -1,4 +1,4 @@
-"""The command ``rllib``: train, evaluate, plot, study, data.
+"""The command ``rllib``: train, evaluate, export, plot, study, data.
 
 Modules here import Ray and torch inside functions only, so that help and usage errors are quick.
 """
@@ -14,6 +14,7 @@ from rllib_fmq._version import __version__
 from rllib_fmq.cli.data import data_app
 from rllib_fmq.cli.errors import run_app
 from rllib_fmq.cli.evaluate import evaluate
+from rllib_fmq.cli.export import export
 from rllib_fmq.cli.plot import plot
 from rllib_fmq.cli.quiet import quiet_environment
 from rllib_fmq.cli.study import study_app
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(train_app, name="train")
 app.command("evaluate")(evaluate)
+app.command("export")(export)
 app.command("plot")(plot)
 app.add_typer(study_app, name="study")
 app.add_typer(data_app, name="data")

@@ -59,7 +59,12 @@ def _film(trial: Path) -> bool:
         typer.echo("no video: the trial saved no checkpoint (--no-checkpoint-at-end).")
         return False
     lines: list[str] = []
-    video = record_in_subprocess(checkpoint, trial / "rollout.mp4", report=lines.append)
+    video = record_in_subprocess(
+        checkpoint,
+        trial / "rollout.mp4",
+        report=lines.append,
+        trust=True,  # this very command has made it
+    )
     for line in lines:
         typer.echo(line if line.startswith("no video") else f"video: {line}")
     return video is not None

@@ -9,10 +9,11 @@ from typing import Any
 
 import typer
 
+from rllib_fmq.checkpointing.policy_file import read_policy_file
+from rllib_fmq.checkpointing.trust import check_ours
 from rllib_fmq.cli.configuration import TrainRequest, is_flow_map
-from rllib_fmq.cli.errors import CommandError
+from rllib_fmq.cli.errors import CommandError, root_cause
 from rllib_fmq.learner.initial_checkpoint import read_initial_state
-from rllib_fmq.rollout.checkpoints import load_policy
 
 NETWORK_KEYS = (
     "horizon_length",
@@ -63,13 +64,18 @@ def check_networks(config: Any, checkpoint: str | Path) -> None:
     Raises:
         ValueError, FileNotFoundError: If not.
     """
-    module, _ = load_policy(checkpoint)
+    folder = Path(checkpoint)
+    check_ours(folder)
+    record = read_policy_file(folder)
+    if record is None:
+        return  # of an older version; the learner compares the parameters themselves
     wanted = config.model_config
     for key in NETWORK_KEYS:
-        if module.model_config[key] != wanted[key]:
+        found = record.model_config.get(key)
+        if found != wanted[key]:
             raise ValueError(
-                f"checkpoint {checkpoint} has {key}={module.model_config[key]!r}, this run "
-                f"{wanted[key]!r}: give both the same."
+                f"checkpoint {checkpoint} has {key}={found!r}, this run {wanted[key]!r}: give both "
+                "the same."
             )
 
 
@@ -86,6 +92,8 @@ def check_places(storage_path: str, name: str, resume: bool) -> Path | None:
         CommandError: If the folder cannot be used.
     """
     if "://" in storage_path:
+        if not resume:
+            _check_file_system(storage_path)
         return None
     folder = Path(storage_path).expanduser().absolute() / name
     if resume:
@@ -110,6 +118,17 @@ def check_places(storage_path: str, name: str, resume: bool) -> Path | None:
     return folder
 
 
+def _check_file_system(address: str) -> None:
+    from pyarrow import ArrowException
+    from pyarrow.fs import FileSystem
+
+    try:
+        FileSystem.from_uri(address)
+    except (ArrowException, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CommandError(f"--storage-path {address} cannot be used: {reason}.") from error
+
+
 def is_search_space(value: Any) -> bool:
     """Whether a config's value is a grid or a distribution of Tune's."""
     from ray.tune.search.sample import Domain
@@ -130,7 +149,7 @@ def variants(config: Any) -> Iterator[Any]:
     Yields:
         Copies that can be validated.
     """
-    options = {key: _values(getattr(config, key)) for key in search_keys(config)}
+    options = {key: _values(key, getattr(config, key)) for key in search_keys(config)}
     defaults = {key: values[0] for key, values in options.items()}
     changes = [{}, *({key: value} for key, values in options.items() for value in values[1:])]
     for change in changes:
@@ -140,8 +159,13 @@ def variants(config: Any) -> Iterator[Any]:
         yield variant
 
 
-def _values(space: Any) -> list[Any]:
-    return list(space["grid_search"]) if isinstance(space, dict) else [space.sample()]
+def _values(key: str, space: Any) -> list[Any]:
+    if not isinstance(space, dict):
+        return [space.sample()]
+    values = space["grid_search"]
+    if not isinstance(values, list | tuple) or not values:
+        raise CommandError(f"{key}: grid_search={values!r}: expected a list of values to try.")
+    return list(values)
 
 
 def _check_rllib_environment(config: Any) -> None:
@@ -152,19 +176,34 @@ def _check_rllib_environment(config: Any) -> None:
 
 
 def _check_data(config: Any) -> None:
-    """Load the dataset once here: whatever is wrong with it shows before Ray starts."""
+    """Try the environment and load the dataset once: what is wrong shows before Ray starts."""
     import gymnasium as gym
 
     from rllib_fmq.nn.flow_map_module import check_spaces
+    from rllib_fmq.rollout.checked_env import CheckedEnv
+    from rllib_fmq.rollout.episode_replay import may_resume
     from rllib_fmq.rollout.evaluation import make_single_env
+    from rllib_fmq.rollout.faults import EnvFault
 
-    env: Any = make_single_env(config)
+    env: Any = None
     try:
-        observations = gym.spaces.flatten_space(env.observation_space)
-        actions = env.action_space
+        env = CheckedEnv(lambda: make_single_env(config), config.env_step_timeout_s)
+        observations, actions = env.observation_space, env.action_space
+        if hasattr(observations, "spaces"):  # only these are flattened on the way to the policy
+            observations = gym.spaces.flatten_space(observations)
+        check_spaces(observations, actions)
+        if config.resume_episodes and may_resume(env):  # else it may be a robot that would move
+            env.reset(seed=0)
+            env.step(((actions.low + actions.high) / 2).astype(actions.dtype))
+    except EnvFault as fault:
+        raise CommandError(f"environment {str(config.env)!r} cannot be used: {fault}") from fault
+    except (gym.error.Error, ImportError) as error:
+        raise CommandError(
+            f"environment {str(config.env)!r} cannot be made: {root_cause(error)}"
+        ) from error
     finally:
-        env.close()
-    check_spaces(observations, actions)
+        if env is not None:
+            env.close()
     if config.dataset is None:
         return
     from rllib_fmq.data.loading import check_fits, load_dataset

@@ -93,7 +93,9 @@ def from_file(path: Path, options: TrainOptions) -> TrainRequest:
         CommandError: If the file is missing, fails, or defines no config.
     """
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+    from ray.tune import TuneConfig
 
+    from rllib_fmq.algorithms.rllib_keys import is_whole
     from rllib_fmq.registration import register_algorithms
 
     register_algorithms()
@@ -109,13 +111,22 @@ def from_file(path: Path, options: TrainOptions) -> TrainRequest:
     stop = content.get("stop") or {}
     if not isinstance(stop, Mapping):
         raise CommandError(f"{path}: `stop` is {stop!r}, expected a dict.")
+    stop = _checked_stop(f"{path}: `stop`", stop)
+    samples = content.get("num_samples", 1)
+    if not is_whole(samples, 1):
+        raise CommandError(f"{path}: `num_samples` is {samples!r}, expected a whole number >= 1.")
+    tune_config = content.get("tune_config")
+    if not isinstance(tune_config, TuneConfig | None):
+        raise CommandError(
+            f"{path}: `tune_config` is {tune_config!r}, expected a ray.tune.TuneConfig."
+        )
     _update(config, parse_config(options.config), config.algo_class.__name__)
     _apply_flags(config, options)
     return TrainRequest(
         config,
-        parse_stop(options.stop) if options.stop else dict(stop),
-        options.num_samples or int(content.get("num_samples") or 1),
-        content.get("tune_config"),
+        parse_stop(options.stop) if options.stop else stop,
+        options.num_samples or samples,
+        tune_config,
     )
 
 
@@ -169,7 +180,10 @@ def parse_config(text: str | None) -> dict[str, Any]:
         raise CommandError(
             f"--config {text!r} is neither JSON such as '{{\"lr\": 0.001}}' nor an existing file."
         )
-    return _parse_json(f"--config {path}", path.read_text(encoding="utf-8"))
+    try:
+        return _parse_json(f"--config {path}", path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise CommandError(f"--config {path} is not valid JSON: it is no UTF-8 text.") from error
 
 
 def parse_stop(text: str | None) -> dict[str, Any]:
@@ -178,17 +192,23 @@ def parse_stop(text: str | None) -> dict[str, Any]:
     Args:
         text: JSON, or None.
     Returns:
-        Result key -> number at which a trial stops.
+        Result key -> number at which a trial stops, or True.
     Raises:
-        CommandError: If it is no JSON object of numbers.
+        CommandError: If it is no JSON object of such values.
     """
     if text is None:
         return {}
-    stop = _parse_json("--stop", text)
+    return _checked_stop("--stop", _parse_json("--stop", text))
+
+
+def _checked_stop(what: str, stop: Mapping[str, Any]) -> dict[str, Any]:
+    from rllib_fmq.algorithms.rllib_keys import is_finite
+
     for key, value in stop.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise CommandError(f"--stop: {key!r} is {value!r}, expected a number.")
-    return stop
+        # Tune stops at values that are not smaller: False would stop at once.
+        if value is not True and not is_finite(value):
+            raise CommandError(f"{what}: {key!r} is {value!r}, expected a number, or True.")
+    return dict(stop)
 
 
 def _parse_json(what: str, text: str) -> dict[str, Any]:
@@ -198,6 +218,8 @@ def _parse_json(what: str, text: str) -> dict[str, Any]:
         raise CommandError(
             f"{what} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         ) from error
+    except RecursionError as error:
+        raise CommandError(f"{what} is nested too deeply.") from error
     if not isinstance(content, dict):
         raise CommandError(f"{what} must be a JSON object such as '{{\"lr\": 0.001}}', not {text}.")
     return content
@@ -211,10 +233,11 @@ def _update(config: Any, values: Mapping[str, Any], algorithm: str) -> None:
     for key in values:
         if key not in known and config._translate_special_keys(key, warn_deprecated=False) == key:
             raise CommandError(f"{algorithm} has no config key {key!r}.{suggestion(key, known)}")
-    try:
-        config.update_from_dict(dict(values))
-    except Exception as error:  # whatever a setter makes of a wrong value
-        raise CommandError(f"--config: {root_cause(error)}") from error
+    for key, value in values.items():
+        try:
+            config.update_from_dict({key: value})
+        except Exception as error:  # whatever a setter makes of a wrong value
+            raise CommandError(f"--config: {key}={value!r}: {root_cause(error)}") from error
 
 
 def _apply_flags(config: Any, options: TrainOptions) -> None:
@@ -252,6 +275,7 @@ def _make_paths_absolute(config: Any) -> None:
     from rllib_fmq.rollout.checkpoints import find_checkpoint
 
     config.dataset = absolute_path(config.dataset)
-    config.dataset_dir = absolute_path(config.dataset_dir)
-    if isinstance(config.initial_checkpoint, str):
+    config.dataset_dir = absolute_path(config.dataset_dir, "dataset_dir")
+    checkpoint = absolute_path(config.initial_checkpoint, "initial_checkpoint")
+    if checkpoint is not None:
         config.initial_checkpoint = str(find_checkpoint(config.initial_checkpoint))

@@ -94,6 +94,15 @@ def generate(
             rich_help_panel=_OGBENCH,
         ),
     ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Let a --policy that is an RLlib checkpoint run code: it is a pickle. Only if you "
+            "trust where it comes from.",
+            rich_help_panel=_OGBENCH,
+        ),
+    ] = False,
     episodes: Annotated[
         int | None,
         typer.Option(
@@ -138,6 +147,7 @@ def generate(
         )
     else:
         _refuse(task, robomimic, _OGBENCH)
+        _check_trust(policy, trust)
         from rllib_fmq.data.generation.generate import generate_dataset
 
         path = generate_dataset(
@@ -150,6 +160,17 @@ def generate(
             **common,
         )
     typer.echo(str(path))
+
+
+def _check_trust(policy: Path | None, trust: bool) -> None:
+    """RLlib's checkpoints are pickles, npz files are not."""
+    from rllib_fmq.cli.errors import CommandError
+
+    if policy is not None and policy.expanduser().is_dir() and not trust:
+        raise CommandError(
+            f"--policy {policy} is a folder: an RLlib checkpoint is a pickle, and reading it can "
+            "run code. Give --trust if you trust its origin, or a .npz file."
+        )
 
 
 def _refuse(task: str, foreign: dict[str, Any], own: str) -> None:

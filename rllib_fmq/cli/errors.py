@@ -71,12 +71,12 @@ def run_app(app: typer.Typer, arguments: Sequence[str] | None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         _say("interrupted")
         return INTERRUPTED
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # user's code may call sys.exit
         return _report(error)
     return code if isinstance(code, int) else 0
 
 
-def _report(error: Exception) -> int:
+def _report(error: Exception | SystemExit) -> int:
     if hasattr(error, "format_message"):  # Typer's own: wrong usage
         context: Any = getattr(error, "ctx", None)
         if type(error).__name__ == "NoArgsIsHelpError":

@@ -16,6 +16,7 @@ from rllib_fmq.seeds import FINAL_EVALUATION_SEED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rllib_fmq.checkpointing.policy_file import PolicyRecord
     from rllib_fmq.flow.selection import SelectorSettings
     from rllib_fmq.rollout.evaluation import EpisodeOutcome
 
@@ -37,7 +38,7 @@ def evaluate(
         typer.Argument(
             metavar="CHECKPOINT",
             help="Checkpoint of FMQ, QGBS, MVP or QC; or a trial or experiment folder, whose "
-            "latest checkpoint is taken. Checkpoints are pickles: only load those you trust.",
+            "latest checkpoint is taken.",
         ),
     ],
     selector: Annotated[
@@ -107,6 +108,14 @@ def evaluate(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE.json", help="Write all outcomes as JSON."),
     ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Let the checkpoint run code, where it is of an older version or names a "
+            "module:factory; only if you trust where it comes from.",
+        ),
+    ] = False,
     verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, help="Tracebacks.")] = 0,
 ) -> None:
     """Evaluate a checkpoint's policy: success, return, length, planning latency."""
@@ -124,7 +133,7 @@ def evaluate(
 
     quiet_loggers(verbose)
     path = find_checkpoint(checkpoint)
-    module, config = load_policy(path)
+    module, record = load_policy(path, trust)
     chosen = _selector_settings(
         module.evaluation_selector,
         None if selector is None else selector.value,
@@ -138,11 +147,11 @@ def evaluate(
             "snr": snr,
         },
     )
-    check_selector(config, chosen)
+    check_selector(record, chosen)
     seeds = range(seed, seed + episodes)
     with _Bar(episodes) as bar:
-        outcomes = evaluate_checkpoint(path, chosen, seeds, num_workers, bar.advance)
-    report = _report(path, config, chosen, outcomes)
+        outcomes = evaluate_checkpoint(path, chosen, seeds, num_workers, bar.advance, trust)
+    report = _report(path, record, chosen, outcomes)
     _print_table(report)
     if output is not None:
         content = report | {"outcomes": [_plain(o) for o in outcomes]}
@@ -158,6 +167,7 @@ def evaluate(
             strip=strip,
             selector=chosen,
             seed=seed,
+            trust=trust,
             report=lambda line: typer.echo(line if line.startswith("no ") else f"wrote {line}"),
         )
 
@@ -202,15 +212,18 @@ def _selector_settings(
 
 
 def _report(
-    path: Path, config: Any, selector: SelectorSettings, outcomes: Sequence[EpisodeOutcome]
+    path: Path,
+    record: PolicyRecord,
+    selector: SelectorSettings,
+    outcomes: Sequence[EpisodeOutcome],
 ) -> dict[str, Any]:
     from rllib_fmq.analysis.intervals import wilson_interval
     from rllib_fmq.rollout.evaluation import summarise
 
     report: dict[str, Any] = {
         "checkpoint": str(path),
-        "algorithm": config.algo_class.__name__,
-        "env": str(config.env),
+        "algorithm": record.algorithm,
+        "env": str(record.env),
         "selector": dataclasses.asdict(selector),
         "seeds": [outcomes[0].seed, outcomes[-1].seed],
         **summarise(outcomes),

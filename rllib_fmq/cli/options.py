@@ -20,6 +20,13 @@ _RAY = "Ray"
 Options = TypeVar("Options")
 
 
+def _check_name(name: str | None) -> str | None:
+    """A folder's name: with other ones, results would lie where nobody looks for them."""
+    if name is not None and (not name.strip() or name in (".", "..") or "/" in name):
+        raise typer.BadParameter(f"{name!r}: expected the name of one folder, such as cube-seed1.")
+    return name
+
+
 @dataclass(frozen=True)
 class TrainOptions:
     """Everything that ``rllib train`` and ``rllib train file`` share."""
@@ -71,6 +78,26 @@ class TrainOptions:
             rich_help_panel=_RUN,
         ),
     ] = True
+    num_to_keep: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Latest checkpoints of a trial to keep, two at least: Tune may still ask for the "
+            "one before the last. (default: all)",
+            rich_help_panel=_RUN,
+        ),
+    ] = None
+    max_failures: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Times that a trial goes on from its last checkpoint after an error or the death "
+            "of one of its processes.",
+            rich_help_panel=_RUN,
+        ),
+    ] = 3
     storage_path: Annotated[
         str,
         typer.Option(
@@ -84,6 +111,7 @@ class TrainOptions:
             "-n",
             metavar="NAME",
             help="Folder of this run below --storage-path. (default: algorithm and time)",
+            callback=_check_name,
             rich_help_panel=_RUN,
         ),
     ] = None
@@ -102,6 +130,15 @@ class TrainOptions:
             "--resume",
             help="Go on with the unfinished and failed trials of the experiment that "
             "--experiment-name names, with its own settings.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Let the files that --resume or --restore read run code: Tune's are pickles, and "
+            "so may be parts of a checkpoint. Only if you trust where they come from.",
             rich_help_panel=_RUN,
         ),
     ] = False

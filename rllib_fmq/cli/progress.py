@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
 
+from rllib_fmq.checkpointing.trial_folder import TrialFolder
 from rllib_fmq.cli.progress_line import TrialProgress
+from rllib_fmq.errors import root_cause
 
 _QUIET_SECONDS = 5.0
 """Between two plain lines of a trial that say nothing new but numbers."""
@@ -85,6 +88,15 @@ class ProgressCallback(Callback):
             done = sum(t.is_finished() or t is trial for t in trials)
             self._say(f"{name}is done ({done} of {len(trials)})")
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Say why a trial starts again, and how often it may."""
+        log = Path(trial.error_file or "")
+        why = root_cause(log.read_text(encoding="utf-8")) if log.is_file() else "unknown error"
+        self._say(
+            f"{self._name(trial, trials)}failed (failure {trial.run_metadata.num_failures} of "
+            f"{trial.max_failures} allowed), starts again from {_start(trial)}: {why}"
+        )
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """End a trial's bar; the error itself is reported when the run is over."""
         self._end_bar(trial.trial_id)
@@ -137,6 +149,13 @@ class ProgressCallback(Callback):
     def _end_bar(self, key: str) -> None:
         if key in self._bars and self._display is not None:
             self._display.remove_task(self._bars.pop(key))
+
+
+def _start(trial: Any) -> str:
+    """Where a trial goes on; Tune may not know its last checkpoint yet."""
+    folder = TrialFolder(trial.storage.storage_filesystem, trial.path)
+    known = trial.checkpoint is not None or folder.newest_whole() is not None
+    return "its last checkpoint" if known else "the beginning"
 
 
 def _value(value: Any) -> str:

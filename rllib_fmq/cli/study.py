@@ -12,10 +12,13 @@ import typer
 from rllib_fmq.cli.errors import INTERRUPTED, CommandError, set_verbosity
 from rllib_fmq.cli.quiet import quiet_loggers
 from rllib_fmq.cli.ray_session import start_ray
+from rllib_fmq.cli.study_plan import show_plan
 from rllib_fmq.cli.study_report import report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ray.tune import PlacementGroupFactory
 
     from rllib_fmq.studies.definition import Study
     from rllib_fmq.studies.run import Outcome
@@ -71,6 +74,14 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only list the trials, and what is done of them.")
     ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="Only estimate the machine-hours of what is left, from short runs on this machine "
+            "or cluster.",
+        ),
+    ] = False,
     ray_address: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Join this cluster.", rich_help_panel=_RAY),
@@ -92,7 +103,7 @@ def run(
     set_verbosity(verbose)
     from rllib_fmq.registration import register_algorithms
     from rllib_fmq.studies import load_study
-    from rllib_fmq.studies.run import run_study
+    from rllib_fmq.studies.run import check_datasets, run_study
     from rllib_fmq.studies.trials import choose_trials, plan_trials
 
     quiet_loggers(verbose)
@@ -108,9 +119,11 @@ def run(
     if dry_run:
         _list(trials, folder)
         return
+    if plan:
+        check_datasets(trials)
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     start_ray(
-        _largest(study, trials),
+        _requests(study, trials),
         address=ray_address,
         num_cpus=ray_num_cpus,
         num_gpus=ray_num_gpus,
@@ -119,6 +132,9 @@ def run(
     import ray
 
     try:
+        if plan:
+            show_plan(study, trials, folder, max_concurrent)
+            return
         outcome = run_study(
             study,
             folder,
@@ -148,18 +164,11 @@ def _command(file: Path, output: Path | None, dataset_dir: Path | None) -> str:
     return shlex.join(map(str, words))
 
 
-def _largest(study: Study, trials: Sequence[Trial]) -> list[dict[str, float]]:
-    """Bundles that hold what any of the trials needs, place by place."""
+def _requests(study: Study, trials: Sequence[Trial]) -> list[PlacementGroupFactory]:
+    """What the trials reserve, each once."""
     from rllib_fmq.studies.run import trial_resources
 
-    largest: list[dict[str, float]] = []
-    for trial in trials:
-        for place, bundle in enumerate(trial_resources(study, trial).bundles):
-            if place == len(largest):
-                largest.append({})
-            for kind, amount in bundle.items():
-                largest[place][kind] = max(largest[place].get(kind, 0.0), amount)
-    return largest
+    return list(dict.fromkeys(trial_resources(study, trial) for trial in trials))
 
 
 def _list(trials: Sequence[Trial], folder: Path) -> None:

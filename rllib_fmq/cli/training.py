@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
-import pickle
+import shlex
 import time
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,7 @@ def run_experiment(request: TrainRequest, options: TrainOptions) -> None:
     quiet_loggers(options.verbose)
     name = options.experiment_name or f"{request.algorithm}_{time.strftime('%Y-%m-%d_%H-%M-%S')}"
     check_places(options.storage_path, name, resume=False)
-    checkpoint = _checkpoint_to_restore(options.restore)
+    checkpoint = _checkpoint_to_restore(options)
     checked = check_request(request)
     if checkpoint is not None and is_flow_map(checked):
         if checked.initial_checkpoint:
@@ -47,7 +48,9 @@ def run_experiment(request: TrainRequest, options: TrainOptions) -> None:
         check_networks(checked, checkpoint)
     _notes(request, options)
     if checkpoint is not None:
-        request.config.callbacks(on_algorithm_init=partial(_restore, checkpoint=str(checkpoint)))
+        request.config.callbacks(
+            on_algorithm_init=partial(_restore, checkpoint=str(checkpoint), trust=options.trust)
+        )
     _start_ray(options, request.config.algo_class.default_resource_request(checked))
     from ray import tune
 
@@ -68,7 +71,9 @@ def run_experiment(request: TrainRequest, options: TrainOptions) -> None:
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_frequency=options.checkpoint_freq,
                 checkpoint_at_end=options.checkpoint_at_end,
+                num_to_keep=options.num_to_keep and max(2, options.num_to_keep),
             ),
+            failure_config=tune.FailureConfig(max_failures=options.max_failures),
         ),
     )
     typer.echo(f"results: {options.storage_path.rstrip('/')}/{name}")
@@ -85,7 +90,7 @@ def resume_experiment(options: TrainOptions, config: Any = None) -> None:
         CommandError: If there is no such experiment, or a trial failed.
     """
     given = {k: v for k, v in vars(options).items() if v != getattr(TrainOptions(), k)}
-    allowed = {"resume", "experiment_name", "storage_path", "artifacts", "verbose"}
+    allowed = {"resume", "experiment_name", "storage_path", "artifacts", "verbose", "trust"}
     allowed |= {"ray_address", "ray_num_cpus", "ray_num_gpus"}
     if changed := sorted(set(given) - allowed):
         flags = ", ".join(f"--{key.replace('_', '-')}" for key in changed)
@@ -100,6 +105,11 @@ def resume_experiment(options: TrainOptions, config: Any = None) -> None:
     where = str(folder or f"{options.storage_path.rstrip('/')}/{options.experiment_name}")
     if folder is None:
         raise CommandError(f"--resume works with local folders only, not with {where}.")
+    if not options.trust:
+        raise CommandError(
+            f"--resume reads the pickles that Ray Tune keeps in {where}, and a pickle can run "
+            "code: give --trust as well if that run is yours."
+        )
     from ray import tune
 
     from rllib_fmq.registration import register_algorithms
@@ -120,8 +130,11 @@ def _fit(tuner: Any, options: TrainOptions, name: str) -> None:
     """Run, then report: artifacts of what went well, one line for what did not."""
     import ray
 
+    from rllib_fmq.tune_memory import bounded_tune_memory
+
     try:
-        results = tuner.fit()
+        with bounded_tune_memory():
+            results = tuner.fit()
     except Exception as error:
         raise CommandError(root_cause(error)) from error
     finally:
@@ -137,8 +150,8 @@ def _fit(tuner: Any, options: TrainOptions, name: str) -> None:
         raise CommandError(f"{count}{root_cause(failed[0].error)}")
     if unfinished:
         raise CommandError(
-            f"interrupted; go on with: rllib train --resume -n {name} --storage-path "
-            f"{options.storage_path}",
+            f"interrupted; go on with: rllib train --resume --trust -n {shlex.quote(name)} "
+            f"--storage-path {shlex.quote(options.storage_path)}",
             exit_code=INTERRUPTED,
         )
 
@@ -163,7 +176,7 @@ def _score(metrics: dict[str, Any]) -> float:
 
 def _start_ray(options: TrainOptions, request: Any) -> None:
     start_ray(
-        request.bundles,
+        [request],
         address=options.ray_address,
         num_cpus=options.ray_num_cpus,
         num_gpus=options.ray_num_gpus,
@@ -189,26 +202,48 @@ def _trainable(config: Any) -> Any:
     return name if name in ALGORITHMS else config.algo_class
 
 
-def _checkpoint_to_restore(path: Path | None) -> Path | None:
-    if path is None:
+def _checkpoint_to_restore(options: TrainOptions) -> Path | None:
+    if options.restore is None:
         return None
+    from rllib_fmq.checkpointing.trust import check_plain_states
     from rllib_fmq.rollout.checkpoints import find_checkpoint
 
-    return find_checkpoint(path)
+    checkpoint = find_checkpoint(options.restore)
+    if not options.trust:
+        check_plain_states(checkpoint)  # RLlib's own reader would run what is in them
+    return checkpoint
 
 
-def _restore(*, algorithm: Any, checkpoint: str, **kwargs: Any) -> None:
+def _restore(*, algorithm: Any, checkpoint: str, trust: bool, **kwargs: Any) -> None:
     """RLlib callback: take over a checkpoint's state when the algorithm has been built."""
-    algorithm.restore_from_path(checkpoint)
+    if not is_flow_map(algorithm.config):
+        algorithm.restore_from_path(checkpoint)
+    elif not algorithm.has_own_checkpoint():
+        # A trial that starts again goes on from its own: this one may be gone by then.
+        algorithm.restore_from_path(checkpoint, trust=trust)  # it checks again
 
 
 def _stored_config(folder: Path) -> Any:
-    """Config of an experiment's first trial, as Tune wrote it."""
-    for params in sorted(folder.glob("*/params.pkl")):
-        # Tune's folder names begin with the algorithm's name.
-        config = default_config(params.parent.name.split("_")[0])
-        with open(params, "rb") as file:
-            config.update_from_dict(pickle.load(file))
+    """Config of an experiment's first trial, as Tune keeps it.
+
+    Not from the trial's ``params.pkl``, which Tune copies into its folder only now and then.
+    """
+    from ray import tune
+
+    loggers = logging.getLogger("ray.tune.analysis")
+    level = loggers.level
+    loggers.setLevel(logging.ERROR)  # results, which a killed run may lack, are not needed
+    try:
+        trials = tune.ExperimentAnalysis(str(folder)).trials or []
+    except (OSError, ValueError) as error:
+        raise CommandError(
+            f"cannot resume {folder}: its state cannot be read ({root_cause(error)}); run it anew."
+        ) from error
+    finally:
+        loggers.setLevel(level)
+    for trial in trials:
+        config = default_config(trial.trainable_name)
+        config.update_from_dict(trial.config)
         return config
     raise CommandError(f"cannot resume: no trial of {folder} has started; run it anew.")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rllib_fmq.data.formats.columns import SUFFIX as COLUMNS_SUFFIX
-from rllib_fmq.data.formats.columns import is_columns, load_columns, write_columns
+from rllib_fmq.data.formats.columns import is_columns, is_replaceable, load_columns, write_columns
 from rllib_fmq.data.formats.d4rl_hdf5 import SUFFIXES as HDF5_SUFFIXES
 from rllib_fmq.data.formats.d4rl_hdf5 import write_d4rl
 from rllib_fmq.data.formats.detect import load, resolve, shards_of
@@ -76,8 +76,10 @@ def convert(
             raise FileExistsError(
                 f"{target} exists: replace it with --overwrite (overwrite=True), or name another"
             )
-        if target.is_dir() and not is_columns(target):
-            raise FileExistsError(f"{target} is a folder, but not of mapped columns: left as it is")
+        if target.is_dir() and not (written == "columns" and is_replaceable(target)):
+            raise FileExistsError(
+                f"{target} is a folder that holds other things than mapped columns: left as it is"
+            )
     files = _inputs(source)
     if len(files) > 1 and written != "columns":
         raise ValueError(

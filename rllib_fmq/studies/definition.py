@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -67,6 +68,8 @@ class Setting:
         methods: Names of the methods it is run with; None: all.
         tasks: Names of the tasks it is run on; None: all.
         seeds: Its seeds; None: the task's.
+        final_selectors: Which of the methods' ``final_selectors`` are used here; None: those that
+            the task uses.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Setting:
     methods: Sequence[str] | None = None
     tasks: Sequence[str] | None = None
     seeds: Sequence[int] | None = None
+    final_selectors: Sequence[SelectorChoice] | None = None
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,8 @@ class Study:
                 raise ValueError(
                     f"study {self.name!r}: {key}={value!r}: expected a whole number >= 1."
                 )
-        if not isinstance(self.cpus_per_trial, int | float) or self.cpus_per_trial <= 0:
+        cpus = self.cpus_per_trial
+        if not isinstance(cpus, int | float) or not 0 < cpus < math.inf:
             raise ValueError(
                 f"study {self.name!r}: cpus_per_trial={self.cpus_per_trial!r}: must be > 0."
             )

@@ -38,6 +38,7 @@ _ONLINE_KEYS = frozenset(
         "num_env_runners",
         "num_envs_per_env_runner",
         "rollout_fragment_length",
+        "max_policy_lag",
     ]
 )
 # These act through the selector of the critic target, which is compared as a whole.
@@ -67,6 +68,8 @@ _DERIVED = frozenset(
 )
 # Where things lie differs between machines; the table's column `parent` names the checkpoint.
 _PLACES = frozenset(("dataset_dir", "initial_checkpoint"))
+# What only watches a run: trials with another value are the same trials.
+_CHECKS = frozenset(("parameter_check_interval",))
 # Of RLlib's own keys, those that are worth a line also where they have RLlib's default.
 _ALWAYS = ("lr", "gamma", "_train_batch_size_per_learner", "seed", "env", "num_learners")
 
@@ -101,15 +104,17 @@ def full_config(config: FlowMapConfig) -> dict[str, Any]:
     Args:
         config: Of the run.
     Returns:
-        Every key of ours, and RLlib's where they differ from its defaults; of places only the
-        dataset's name.
+        Every key of ours that acts, and RLlib's where they differ from its defaults; of places
+        only the dataset's name.
     """
     defaults, rllib = vars(FlowMapSettings()), set(vars(AlgorithmConfig()))
     described = {}
     for key, value in vars(config).items():
         plain = _plain(value)
         changed = key not in defaults or plain != _plain(defaults[key])
-        if key not in _DERIVED | _PLACES and (key not in rllib or changed or key in _ALWAYS):
+        if key not in _DERIVED | _PLACES | _CHECKS and (
+            key not in rllib or changed or key in _ALWAYS
+        ):
             described[key.lstrip("_")] = plain  # RLlib hides some settings behind properties
     described["algorithm"] = config.algo_class.__name__ if config.algo_class else ""
     described["dataset"] = _dataset_name(config.dataset)

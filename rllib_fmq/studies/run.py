@@ -81,7 +81,7 @@ def run_study(
     study.check()
     planned = plan_trials(study, dataset_dir)
     trials = choose_trials(planned, only)
-    _check_datasets(trials)
+    check_datasets(trials)
     folder = folder.expanduser().resolve()
     check_table_is_ours(folder)
     with locked(folder, f"study {study.name!r}"):
@@ -89,7 +89,7 @@ def run_study(
         progress = StudyProgress(len(trials), say)
         progress.begin(sum(_is_over(study, folder, t) for t in trials))
         try:
-            for stage in _stages(trials):
+            for stage in stages(trials):
                 if not progress.interrupted:
                     _run_stage(study, folder, stage, max_concurrent, progress)
         finally:
@@ -97,10 +97,15 @@ def run_study(
         return _outcome(study, folder, trials, progress)
 
 
-def _stages(trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
+def stages(trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
     """Offline phases, then what starts from them.
 
     Seed by seed, so that what is done after an interruption can be compared.
+
+    Args:
+        trials: Of a study.
+    Returns:
+        Two lists of trials in the order in which they start.
     """
     parents = {trial.parent for trial in trials if trial.parent}
     ordered = sorted(trials, key=lambda trial: trial.seed)
@@ -108,7 +113,14 @@ def _stages(trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
     return first, [trial for trial in ordered if trial.id not in parents]
 
 
-def _check_datasets(trials: Sequence[Trial]) -> None:
+def check_datasets(trials: Sequence[Trial]) -> None:
+    """Refuse trials whose dataset is not there.
+
+    Args:
+        trials: Of a study.
+    Raises:
+        ValueError: Names the task and the dataset.
+    """
     for trial in trials:
         dataset = trial.values["dataset"]
         named = isinstance(dataset, str) and dataset != AUTO and not dataset.startswith(MINARI)
@@ -182,6 +194,8 @@ def _run_trials(
     """Run trials side by side, as far as there is room."""
     from ray import tune
 
+    from rllib_fmq.tune_memory import bounded_tune_memory
+
     if not trials:
         return
     by_id = {trial.id: trial for trial in trials}
@@ -211,7 +225,8 @@ def _run_trials(
             callbacks=[progress],
         ),
     )
-    tuner.fit()
+    with bounded_tune_memory():
+        tuner.fit()
     for trial in trials:
         ended = trial.id in progress.completed and trial.id not in progress.errors
         if ended and not is_trained(folder, trial):
@@ -234,9 +249,10 @@ def trial_resources(study: Study, trial: Trial) -> Any:
 
     config = trial.config()
     assert config.algo_class is not None
-    bundles = [dict(b) for b in config.algo_class.default_resource_request(config).bundles]
+    request = config.algo_class.default_resource_request(config)
+    bundles = [dict(bundle) for bundle in request.bundles]
     bundles[0]["CPU"] = study.cpus_per_trial
-    return tune.PlacementGroupFactory(bundles)
+    return tune.PlacementGroupFactory(bundles, strategy=request.strategy)
 
 
 def _trial_id(trial: Any) -> str:

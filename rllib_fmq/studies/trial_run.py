@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 import shutil
 import subprocess
@@ -14,9 +15,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ray.exceptions import RayActorError
+
 from rllib_fmq._version import __version__
+from rllib_fmq.errors import root_cause
 from rllib_fmq.flow.selection import SelectorSettings
-from rllib_fmq.rollout.checkpoints import evaluate_checkpoint
+from rllib_fmq.rollout.checkpoints import evaluate_checkpoint, find_checkpoint
 from rllib_fmq.rollout.evaluation import summarise
 from rllib_fmq.seeds import FINAL_EVALUATION_SEED
 from rllib_fmq.studies.data_record import data_record
@@ -34,6 +38,13 @@ from rllib_fmq.studies.store import (
 from rllib_fmq.studies.trials import Trial
 
 CHECKPOINT, DONE = "checkpoint", "done.json"
+MAX_RESTARTS = 3
+"""Of one trial, in one process, from its last checkpoint after a learner's process died."""
+_SECONDS = "wall_seconds"
+_OLD_NOTES = "trial.json"
+"""Where checkpoints of format 1 have the notes that are in the manifest since."""
+
+logger = logging.getLogger(__name__)
 
 Report = Callable[[Mapping[str, Any]], None]
 
@@ -96,7 +107,7 @@ def run_trial(
     with locked(own, f"trial {trial.id}"):
         last: Mapping[str, Any] = {}
         if not is_trained(folder, trial):
-            last = _train(study, folder, trial, checkpoint_interval, report)
+            last = _train_with_restarts(study, folder, trial, checkpoint_interval, report)
         _evaluate(study, folder, trial)
         if last:
             report(last)
@@ -118,6 +129,23 @@ def _writer(study: str, trial: Trial, own: Path, config: str) -> RowWriter:
             "config_id": config,
         },
     )
+
+
+def _train_with_restarts(
+    study: str, folder: Path, trial: Trial, checkpoint_interval: int, report: Report
+) -> Mapping[str, Any]:
+    for restarts in range(1, MAX_RESTARTS + 1):
+        try:
+            return _train(study, folder, trial, checkpoint_interval, report)
+        except RayActorError as error:
+            logger.warning(
+                "trial %s: a learner died (%s): restart %d of %d from the last checkpoint",
+                trial.id,
+                root_cause(error),
+                restarts,
+                MAX_RESTARTS,
+            )
+    return _train(study, folder, trial, checkpoint_interval, report)
 
 
 def _train(
@@ -167,7 +195,7 @@ def _evaluate(study: str, folder: Path, trial: Trial) -> None:
         started = time.monotonic()
         settings = SelectorSettings(**selector)
         seeds = range(FINAL_EVALUATION_SEED, FINAL_EVALUATION_SEED + trial.final_episodes)
-        outcomes = evaluate_checkpoint(own / CHECKPOINT, settings, seeds)
+        outcomes = evaluate_checkpoint(own / CHECKPOINT, settings, seeds, config=trial.config())
         plans = sorted(second for outcome in outcomes for second in outcome.plan_seconds)
         row = {
             "kind": "final",
@@ -234,27 +262,29 @@ def _number(value: Any) -> float:
 
 
 def _save(algorithm: Any, own: Path, seconds: float) -> None:
-    """Replace the trial's checkpoint; at any moment one of the two is whole."""
-    staged, current, old = (own / f"{CHECKPOINT}{suffix}" for suffix in (".new", "", ".old"))
-    shutil.rmtree(staged, ignore_errors=True)
-    algorithm.save_to_path(str(staged))
-    write_json(staged / "trial.json", {"wall_seconds": seconds})
-    if current.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        current.rename(old)
-    staged.rename(current)
-    shutil.rmtree(old, ignore_errors=True)
+    """Replace the trial's checkpoint."""
+    algorithm.checkpoint_notes = {_SECONDS: seconds}
+    algorithm.save_to_path(str(own / CHECKPOINT))
 
 
 def _restore(algorithm: Any, own: Path) -> float:
     """Go on from the trial's own checkpoint, if it has one; seconds that it had taken."""
-    current, old = own / CHECKPOINT, own / f"{CHECKPOINT}.old"
-    if not current.exists() and (old / "trial.json").is_file():
-        old.rename(current)  # a kill came between the two renames
-    if not (current / "trial.json").is_file():
+    try:
+        checkpoint = find_checkpoint(_own_checkpoint(own))
+    except FileNotFoundError:
         return 0.0
-    algorithm.restore_from_path(str(current))
-    return float(json.loads((current / "trial.json").read_text())["wall_seconds"])
+    algorithm.restore_from_path(str(checkpoint))
+    if _SECONDS in algorithm.checkpoint_notes:
+        return float(algorithm.checkpoint_notes[_SECONDS])
+    return float(json.loads((checkpoint / _OLD_NOTES).read_text(encoding="utf-8"))[_SECONDS])
+
+
+def _own_checkpoint(own: Path) -> Path:
+    """Where the trial's checkpoint lies, also one that version 0.1 was about to replace."""
+    current, old = own / CHECKPOINT, own / f"{CHECKPOINT}.old"
+    if not current.exists() and (old / _OLD_NOTES).is_file():
+        old.rename(current)  # a kill came between the two renames
+    return current
 
 
 def parent_error(folder: Path, trial: Trial) -> str:

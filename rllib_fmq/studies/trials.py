@@ -152,7 +152,7 @@ def _whole_trial(
     try:
         json.dumps(values)
         config = make_config(algorithm, values)
-        selectors = _final_selectors(config, task, method)
+        selectors = _final_selectors(config, task, method, setting)
     except (TypeError, ValueError) as error:
         where = f"{task.env}, {method.name}{f', {setting.name}' if setting else ''}, seed {seed}"
         raise ValueError(f"study {study.name!r} ({where}): {error}") from error
@@ -194,14 +194,13 @@ def _named(trial: Trial, parent: str) -> Trial:
 
 
 def _final_selectors(
-    config: FlowMapConfig, task: StudyTask, method: Method
+    config: FlowMapConfig, task: StudyTask, method: Method, setting: Setting | None
 ) -> tuple[Mapping[str, Any], ...]:
     chosen: list[Mapping[str, Any]] = []
-    extra = [
-        choice
-        for choice in method.final_selectors
-        if task.final_selectors is None or choice in task.final_selectors
-    ]
+    extra = list(method.final_selectors)
+    for part in (task, setting):
+        if part is not None and part.final_selectors is not None:
+            extra = [choice for choice in extra if choice in part.final_selectors]
     for choice in (config.evaluation_selector, *extra):
         probe = config.copy(copy_frozen=False)
         probe.evaluation_selector = choice

@@ -51,7 +51,7 @@ def import_path(path: str, what: str) -> Any:
             f"{what} {path!r}: there is no module {error.name!r}. Install it, or put its folder "
             "on PYTHONPATH."
         ) from error
-    except Exception as error:  # whatever the user's module does
+    except (Exception, SystemExit) as error:  # whatever the user's module does
         raise ValueError(
             f"{what} {path!r}: importing {module_name} failed: {one_line(error)}"
         ) from error
@@ -98,7 +98,7 @@ def is_factory(name: str) -> bool:
         return False
     try:
         module = importlib.import_module(module_name)
-    except Exception:  # told in full when it is made
+    except (Exception, SystemExit):  # told in full when it is made
         return attribute not in gymnasium.registry
     return hasattr(module, attribute.split(".")[0]) or attribute not in gymnasium.registry
 
@@ -124,7 +124,7 @@ def make_from_factory(
         env = factory(**kwargs)
     except TypeError:
         raise  # an argument that it does not take, perhaps
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"environment {name!r} cannot be made: {one_line(error)}") from error
     if not isinstance(env, gymnasium.Env):
         raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -84,7 +85,7 @@ def dataset_name(env_name: str) -> str:
         raise ValueError(
             f"no dataset is known for environment {env_name!r}: it is not a task such as "
             f"'cube-dbl-t3', 'can' or 'cube-single-play-singletask-task2-v0'"
-            f"{_suggestion(env_name)}. Name the dataset's file instead."
+            f"{_suggestion(env_name, known_tasks())}. Name the dataset's file instead."
         )
     return task.dataset
 
@@ -172,7 +173,7 @@ def _make_ogbench(name: str, full_info: bool, kwargs: dict[str, Any]) -> gymnasi
     return SeededReset(env, full_info=full_info)
 
 
-def _suggestion(name: str) -> str:
-    candidates = [*known_tasks(), *gymnasium.registry]
+def _suggestion(name: str, known: Iterable[str] | None = None) -> str:
+    candidates = [*known_tasks(), *gymnasium.registry] if known is None else known
     close = difflib.get_close_matches(name, candidates, n=3, cutoff=0.6)
     return f"; did you mean {', '.join(map(repr, close))}?" if close else ""

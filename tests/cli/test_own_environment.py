@@ -100,7 +100,7 @@ def test_own_factory_success_and_limit(tmp_path: Path, monkeypatch: pytest.Monke
     strip = tmp_path / "strip.png"
     outcome = run_rllib(
         *("evaluate", tmp_path / "results" / "run", "--episodes", "2", "--strip", strip),
-        *("-o", tmp_path / "outcomes.json"),
+        *("-o", tmp_path / "outcomes.json", "--trust"),
     )
     assert outcome.code == 0, outcome.err
     report = json.loads((tmp_path / "outcomes.json").read_text())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pyarrow.fs import LocalFileSystem
 
 from rllib_fmq.cli.progress import ProgressCallback
 from rllib_fmq.cli.progress_line import TrialProgress, duration
@@ -114,6 +116,20 @@ def test_several_trials_have_a_prefix(capsys: pytest.CaptureFixture[str]) -> Non
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("[00001 eta=1] offline  updates 100/200")
     assert lines[1] == "[00001 eta=1] is done (1 of 2)"
+
+
+@pytest.mark.parametrize(
+    ("known", "start"), [(None, "the beginning"), (object(), "its last checkpoint")]
+)
+def test_where_a_trial_starts_again(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, known: Any, start: str
+) -> None:
+    only = trial(0)
+    only.error_file, only.max_failures, only.checkpoint = None, 3, known
+    only.run_metadata = SimpleNamespace(num_failures=1)
+    only.path, only.storage = str(tmp_path), SimpleNamespace(storage_filesystem=LocalFileSystem())
+    ProgressCallback(live=False).on_trial_recover(1, [only], only)
+    assert f"starts again from {start}: " in capsys.readouterr().out
 
 
 def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str]) -> None:

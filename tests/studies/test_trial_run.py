@@ -5,16 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import types
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorDiedError
 
-from rllib_fmq.studies import Method, Study, StudyTask
+from rllib_fmq.studies import Method, Study, StudyTask, trial_run
 from rllib_fmq.studies.locks import locked
 from rllib_fmq.studies.store import read_configs, read_results
 from rllib_fmq.studies.trial_run import (
+    MAX_RESTARTS,
     _restore,
     is_complete,
     missing_selectors,
@@ -136,6 +140,25 @@ def test_other_data_of_the_same_name_are_refused(
     assert not (trial_folder(tmp_path, online.id) / "rows.jsonl").exists()
 
 
+def test_learners_that_die_are_survived_a_few_times(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    deaths = iter([True] * MAX_RESTARTS + [False] + [True] * (MAX_RESTARTS + 1))
+
+    def train(*arguments: Any) -> Mapping[str, Any]:
+        if next(deaths):
+            raise ActorDiedError
+        return {"success_rate": 1.0}
+
+    monkeypatch.setattr(trial_run, "_train", train)
+    trial = types.SimpleNamespace(id="trial-1")
+    run = partial(trial_run._train_with_restarts, "s", tmp_path, trial, 1, nothing)
+    assert run() == {"success_rate": 1.0}
+    assert "trial-1: a learner died" in caplog.text and "restart 3 of 3" in caplog.text
+    with pytest.raises(ActorDiedError):
+        run()
+
+
 def test_trial_runs_once_at_a_time(trials: tuple[Trial, Trial], tmp_path: Path) -> None:
     offline, _ = trials
     with (
@@ -148,6 +171,7 @@ def test_trial_runs_once_at_a_time(trials: tuple[Trial, Trial], tmp_path: Path) 
 class Restored:
     def __init__(self) -> None:
         self.paths: list[str] = []
+        self.checkpoint_notes: dict[str, Any] = {}
 
     def restore_from_path(self, path: str) -> None:
         self.paths.append((Path(path) / "trial.json").read_text())
@@ -163,11 +187,12 @@ class Restored:
         ({"checkpoint.old": 1.0, "checkpoint": 2.0}, 2.0),
     ],
 )
-def test_kill_while_a_checkpoint_is_replaced_loses_none(
+def test_checkpoints_of_format_1_and_kills_while_one_was_replaced(
     tmp_path: Path, folders: dict[str, float | None], expected: float | None
 ) -> None:
     for name, seconds in folders.items():
-        (tmp_path / name).mkdir()
+        (tmp_path / name / "learner_group").mkdir(parents=True)
+        (tmp_path / name / "rllib_checkpoint.json").write_text("{}")
         if seconds is not None:
             (tmp_path / name / "trial.json").write_text(json.dumps({"wall_seconds": seconds}))
     algorithm = Restored()

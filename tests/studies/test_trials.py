@@ -58,6 +58,7 @@ def test_methods_share_the_offline_phase_of_a_task_and_seed() -> None:
     [
         ({"eta": 0.3}, True),
         ({"beta": 0.0}, True),
+        ({"parameter_check_interval": 0}, True),
         ({"online_diagonal_weight": 1.0}, True),
         ({"collection_selector": "sample"}, True),
         ({"num_candidates": 4, "target_num_candidates": 32}, True),
@@ -135,11 +136,14 @@ def test_final_selectors() -> None:
             ],
             seeds=(0,),
             config=SMALL | {"num_candidates": 4},
+            settings=[Setting("own only", {"eta": 2.0}, methods=("FMQ",), final_selectors=())],
         )
     )
+    assert [len(t.selectors) for t in plan if t.setting == "own only"] == [1, 1]
     kinds = {
         (t.task, t.method, t.phase): [(s["kind"], s["beam_width"]) for s in t.selectors]
         for t in plan
+        if t.setting == "default"
     }
     assert kinds[first, "FMQ", "online"] == [("best_of_n", 4), ("qgbs", 4), ("qgbs", 16)]
     assert kinds[second, "FMQ", "online"] == [("best_of_n", 4), ("qgbs", 4)]

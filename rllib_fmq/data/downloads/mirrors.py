@@ -82,7 +82,7 @@ def own_mirrors(mirrors: Sequence[str] | None = None) -> list[str]:
 def _base(address: str, where: str) -> str:
     try:
         parts = urlsplit(address)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
     if not valid:

@@ -51,6 +51,12 @@ def is_columns(path: str | Path) -> bool:
     return path.is_dir() and (path.suffix == SUFFIX or _names_format(path / META))
 
 
+def is_replaceable(folder: Path) -> bool:
+    """Whether a folder holds nothing but what `write_columns` writes, sound or not."""
+    names = {META, *(f"{name}.npy" for name in COLUMNS)}
+    return folder.is_dir() and all(child.name in names for child in folder.iterdir())
+
+
 def _names_format(meta: Path) -> bool:
     try:
         with meta.open("rb") as file:
@@ -86,9 +92,9 @@ def write_columns(
     folder = Path(folder).expanduser()
     if folder.suffix != SUFFIX:
         raise ValueError(f"a folder of columns must have a name ending in {SUFFIX}, got {folder}")
-    if folder.exists() and not (overwrite and is_columns(folder)):
+    if folder.exists() and not (overwrite and is_replaceable(folder)):
         raise FileExistsError(
-            f"{folder} exists" + (" and is no folder of columns" if overwrite else "")
+            f"{folder} exists" + (" and is no folder of columns alone" if overwrite else "")
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))

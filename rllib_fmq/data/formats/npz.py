@@ -7,6 +7,7 @@ import lzma
 import math
 import os
 import tempfile
+import threading
 import tokenize
 import zipfile
 import zlib
@@ -14,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -26,6 +27,9 @@ _SUFFIX = ".npy"
 _LONGEST = 300
 _READERS = 2
 """Members decompressed at a time; more would seldom help, as one of them holds half the data."""
+_PARSING = threading.Lock()
+"""NumPy parses headers as Python literals, which in CPython 3.11 no two threads may do at once: one
+of them may end in a SystemError (python/cpython#106905)."""
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -127,7 +131,8 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
             version = npy.read_magic(member)
             if version not in _HEADERS:
                 raise ValueError(f"version {version} of the npy format")
-            shape, _, dtype = _HEADERS[version](member)
+            with _PARSING:
+                shape, by_columns, dtype = _HEADERS[version](member)
             if dtype.hasobject:
                 raise ValueError("it holds pickled objects, which are never loaded")
             size = member.tell() + math.prod(shape) * dtype.itemsize
@@ -136,11 +141,24 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
                     f"its header tells {dtype} of shape {shape}, {size} bytes with the header, but "
                     f"there are {info.file_size}"
                 )
-        with archive.open(info) as member:
-            array: NDArray[Any] = npy.read_array(member, allow_pickle=False)
+            array = np.empty(shape, dtype, order="F" if by_columns else "C")
+            _fill(array, member)
     except _DAMAGE as error:
         raise ValueError(f"{name!r}: {_reason(error)}") from error
     return array
+
+
+def _fill(array: NDArray[Any], member: IO[bytes]) -> None:
+    """Read an array's bytes, and on to the member's end, where its checksum is compared."""
+    if array.nbytes:
+        rest = array.ravel(order="K").view(np.uint8)
+        read = member.readinto  # type: ignore[attr-defined]  # zipfile's members have it
+        while len(rest):
+            count = read(rest)
+            if not count:
+                raise EOFError(f"{len(rest)} of {array.nbytes} bytes are missing")
+            rest = rest[count:]
+    member.read(1)
 
 
 def _reason(error: BaseException) -> str:

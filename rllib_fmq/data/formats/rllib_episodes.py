@@ -133,11 +133,16 @@ def _text(error: Exception) -> str:
 
 
 def _unpack(packed: Any) -> Fragment:
-    import msgpack
+    # Not from the package's head: msgpack_numpy, which RLlib uses, puts a decoder there that
+    # unpickles.
+    try:
+        from msgpack._cmsgpack import unpackb
+    except ImportError:
+        from msgpack.fallback import unpackb
 
     if not isinstance(packed, bytes):
         raise ValueError(f"an episode is {type(packed).__name__}, expected bytes")
-    state = msgpack.unpackb(packed, object_hook=_decode, strict_map_key=False)
+    state = unpackb(packed, object_hook=_decode, strict_map_key=False)
     if not isinstance(state, dict):
         raise ValueError(f"an episode is {type(state).__name__}, expected a dict")
     name = state.get("id_")

@@ -168,8 +168,8 @@ def generate_dataset(
 
 def _check(**bounds: tuple[float, float]) -> None:
     for name, (value, least) in bounds.items():
-        if not value >= least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+        if not least <= value < math.inf:
+            raise ValueError(f"{name} must be at least {least} and finite, got {value}")
 
 
 def _first_task(number: int, goal_fraction: float) -> int | None:

@@ -89,7 +89,14 @@ def test_a_fragment_must_begin_where_the_one_before_ends(tmp_path: Path) -> None
         load_dataset(write_rllib(parts, tmp_path / "a.parquet"), "E")
 
 
-def test_pickles_are_never_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("patched", [False, True])
+def test_pickles_are_never_loaded(
+    patched: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if patched:  # what RLlib does to the package when it saves or reads msgpack
+        msgpack_numpy = pytest.importorskip("msgpack_numpy")
+        for name in ("unpackb", "loads", "Unpacker"):
+            monkeypatch.setattr(msgpack, name, getattr(msgpack_numpy, name, msgpack_numpy.unpackb))
     canary = tmp_path / "canary"
     recorded = rllib_episode(episodes_of(make_table([4], ended=[True]))[0], "e0")
     state = recorded.get_state()
