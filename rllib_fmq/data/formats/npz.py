@@ -27,6 +27,8 @@ _SUFFIX = ".npy"
 _LONGEST = 300
 _READERS = 2
 """Members decompressed at a time; more would seldom help, as one of them holds half the data."""
+_CHUNK = 2**18
+"""Bytes decompressed at a time: few enough to stay in the processor's cache until they are copied."""
 _PARSING = threading.Lock()
 """NumPy parses headers as Python literals, which in CPython 3.11 no two threads may do at once: one
 of them may end in a SystemError (python/cpython#106905)."""
@@ -154,7 +156,7 @@ def _fill(array: NDArray[Any], member: IO[bytes]) -> None:
         rest = array.ravel(order="K").view(np.uint8)
         read = member.readinto  # type: ignore[attr-defined]  # zipfile's members have it
         while len(rest):
-            count = read(rest)
+            count = read(rest[:_CHUNK])
             if not count:
                 raise EOFError(f"{len(rest)} of {array.nbytes} bytes are missing")
             rest = rest[count:]
