@@ -57,6 +57,7 @@ def generate(dataset: str, folder: Path) -> None:
         policy = make_policy(layers, activation="tanh", squash="tanh")
         weak = save_low_level_policy(folder / f"{robot}-policy.npz", policy)
         options += ["--policy", str(weak)]
+    options += ["--num-workers", "0"]  # starting Ray takes longer than these few episodes
     outcome = run_rllib("data", "generate", name, *options, "-o", folder / "")
     assert outcome.code == 0, outcome.err
 
