@@ -120,15 +120,16 @@ def _offline_is_over(job: Job, results: list[dict[str, object]]) -> bool:
     return updates == job.offline_updates
 
 
-def working_runners(job: Job, killed: Collection[int]) -> list[psutil.Process]:
-    """Env-runners that have stepped their environments.
+def working_runners(job: Job, killed: Collection[int], phase: str) -> list[psutil.Process]:
+    """Env-runners that live; online only those that have stepped their environments.
 
     Args:
         job: Runs.
         killed: Process ids of those that were killed.
+        phase: Of the kill.
     """
     found = [runner for runner in job.actors(ACTORS["env-runner"]) if runner.pid not in killed]
-    return [runner for runner in found if _logged(job.logs, runner.pid)]
+    return [runner for runner in found if phase == OFFLINE or _logged(job.logs, runner.pid)]
 
 
 def _victims(kill: Kill, job: Job, killed: Collection[int]) -> list[psutil.Process]:
@@ -138,7 +139,7 @@ def _victims(kill: Kill, job: Job, killed: Collection[int]) -> list[psutil.Proce
         if not job.running():
             return []
         if kill.victim == "env-runner":
-            found = working_runners(job, killed)
+            found = working_runners(job, killed, kill.phase)
         else:
             found = job.actors(ACTORS[kill.victim])
         if found:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks.chaos.cases import plan, run
+from benchmarks.chaos.cases import job_config, plan, run
 from benchmarks.chaos.checks import account, differences
 from benchmarks.chaos.environment import FIRST_COLLECTION_SEED, LoggedDrift, read_log
 from benchmarks.chaos.jobs import Job
@@ -117,8 +118,19 @@ def test_table_adds_up() -> None:
 def test_plans_hold_what_they_say() -> None:
     assert sum(len(case.kills) for case in plan(short=True)) == 8
     full = [kill for case in plan(short=False) for kill in case.kills]
-    assert len(full) >= 60
-    assert {kill.victim for kill in full} == {"driver", "trial", "learner", "env-runner"}
+    assert len(full) >= 70
+    kinds = Counter(kill.kind for kill in full)
+    saving = "while a checkpoint is written"
+    for victim in ("driver", "trial", "learner", "env-runner"):
+        assert kinds[f"{victim}, offline"] >= 2
+        assert kinds[f"{victim}, online, {saving}"] + kinds[f"{victim}, offline, {saving}"] >= 2
+
+
+def test_jobs_are_long_enough_for_their_kills() -> None:
+    for case in plan(short=False):
+        config = job_config(case.shape)
+        offline = sum(kill.phase == "offline" for kill in case.kills)
+        assert config["offline_updates"] >= 5 * offline * config["updates_per_iteration"]
 
 
 @pytest.mark.parametrize(
