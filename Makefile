@@ -31,10 +31,10 @@ test: $(TEST_STAMP)  ## The full test suite, linters included (PYTEST_ARGS="-m '
 bench: $(BENCH_STAMP)  ## Speed against PyTorch, JAX and the machine's limit, about 25 minutes (BENCH_ARGS=--quick)
 	$(BIN)/python -m benchmarks.speed $(BENCH_ARGS)
 
-chaos: $(STAMP)  ## Kill training jobs 63 times and compare what they end with (CHAOS_ARGS=--short: 8 times)
+chaos: $(STAMP)  ## Kill training jobs 71 times and compare what they end with (CHAOS_ARGS=--short: 8 times)
 	$(BIN)/python -m benchmarks.chaos $(CHAOS_ARGS)
 
-soak: $(STAMP)  ## 200,000 steps: does memory stay flat?
+soak: $(STAMP)  ## 400,000 steps: does memory stay flat?
 	$(BIN)/python -m benchmarks.soak
 
 setup: $(TEST_STAMP)  ## Only make .venv and install everything that the tests need into it

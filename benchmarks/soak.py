@@ -3,11 +3,15 @@
     python -m benchmarks.soak --output results/soak
 
 A real `rllib train` job with remote env-runners, a remote learner, and checkpoints of which the
-last three are kept. The replay holds 20,000 rows, so it is full, and overwritten, from a tenth of
-the run on. Samples the memory of each kind of process every few seconds: the unique set size, which
+last three are kept. The replay holds 20,000 rows, so it is full, and overwritten, from a twentieth
+of the run on. Samples the memory of each kind of process every second: the unique set size, which
 leaves shared libraries aside, and of Ray's raylet, which holds the object store, the shared
 memory. Writes samples.jsonl, soak.json and memory.png, and with `--document docs/ROBUSTNESS.md` the
-table and the picture there; ends with 1 if anything grows faster than its bound.
+table and the picture there; ends with 1 if anything grows faster than ``BOUND_MIB``.
+
+The bound is less than what a process grows by that keeps each of the tiny transitions (2.4 MiB in
+100,000 steps). It is the same for all: the object store is emptied after each round, so that the
+raylet touches no new memory either, and Tune's logs of the results are a third of it.
 """
 
 from __future__ import annotations
@@ -32,9 +36,9 @@ from benchmarks.chaos.kills import ACTORS
 from benchmarks.marked import write_parts
 from rllib_fmq.atomic import replacing
 
-WARM_UP = 0.3
+WARM_UP = 0.5
 """Share of the run."""
-BOUND_MIB = 10.0
+BOUND_MIB = 2.0
 """Growth in 100,000 environment steps that is not taken for a leak."""
 _DISK = "checkpoints on disk"
 _OBJECTS = "object store"
@@ -45,8 +49,8 @@ def main() -> int:
     """Run, draw, judge."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("results/soak"))
-    parser.add_argument("--steps", type=int, default=200_000)
-    parser.add_argument("--every", type=float, default=3.0, help="seconds between samples")
+    parser.add_argument("--steps", type=int, default=400_000)
+    parser.add_argument("--every", type=float, default=1.0, help="seconds between samples")
     parser.add_argument("--document", type=Path, help="write table and picture there")
     arguments = parser.parse_args()
     output = arguments.output.resolve()
@@ -54,7 +58,10 @@ def main() -> int:
     samples = run(output, arguments.steps, arguments.every)
     with replacing(output / "samples.jsonl") as path:
         path.write_text("".join(json.dumps(sample) + "\n" for sample in samples), encoding="utf-8")
-    slopes = growth(samples, arguments.steps)
+    try:
+        slopes = growth(samples, arguments.steps)
+    except ValueError as error:
+        sys.exit(f"soak: {error}")
     draw(samples, arguments.steps, output / "memory.png")
     for name, slope in slopes.items():
         print(f"{name:20s} {slope:+8.2f} MiB in 100,000 steps after the warm-up")
@@ -65,8 +72,7 @@ def main() -> int:
         write_parts(arguments.document, {"memory": table(samples[-1], slopes)})
         with replacing(arguments.document.parent / "images" / "soak-memory.png") as path:
             shutil.copyfile(output / "memory.png", path)
-    growing = [name for name, slope in slopes.items() if slope > BOUND_MIB]
-    if growing:
+    if growing := leaks(slopes):
         print(f"grows by more than {BOUND_MIB:g} MiB: {', '.join(growing)}")
     return int(bool(growing))
 
@@ -105,14 +111,40 @@ def run(output: Path, steps: int, every_s: float) -> list[dict[str, Any]]:
 
 
 def growth(samples: list[dict[str, Any]], steps: int) -> dict[str, float]:
-    """MiB in 100,000 steps after the warm-up, by a line of least squares through the samples."""
+    """MiB in 100,000 steps after the warm-up.
+
+    The median slope of the lines through every two samples (Theil and Sen): an allocator that
+    takes or gives back a few MiB at once bends a line of least squares more.
+
+    Args:
+        samples: From ``run``.
+        steps: Of the whole run.
+    Raises:
+        ValueError: If fewer than two moments after the warm-up were sampled.
+    """
     late = [sample for sample in samples if sample["steps"] >= WARM_UP * steps]
     at = np.array([sample["steps"] for sample in late], float) / 100_000
-    names = [name for name in samples[-1] if name not in ("seconds", "steps")]
-    return {
-        name: round(float(np.polyfit(at, [sample[name] for sample in late], 1)[0]), 2)
-        for name in names
-    }
+    one, other = np.nonzero(at[:, None] < at)
+    if not len(one):
+        raise ValueError(
+            f"{len(late)} samples after the warm-up of {WARM_UP * steps:,.0f} steps: growth needs "
+            "two at least; raise --steps or lower --every."
+        )
+    slopes = {}
+    for name in [name for name in samples[-1] if name not in ("seconds", "steps")]:
+        values = np.array([sample[name] for sample in late])
+        between = (values[other] - values[one]) / (at[other] - at[one])
+        slopes[name] = round(float(np.median(between)), 2)
+    return slopes
+
+
+def leaks(slopes: dict[str, float]) -> list[str]:
+    """Names of what grows faster than the bound.
+
+    Args:
+        slopes: From ``growth``.
+    """
+    return [name for name, slope in slopes.items() if slope > BOUND_MIB]
 
 
 def table(last: dict[str, Any], slopes: dict[str, float]) -> str:
@@ -145,7 +177,7 @@ def draw(samples: list[dict[str, Any]], steps: int, path: Path) -> None:
         axes.set(xlabel="environment steps (thousands)", xlim=(0, steps / 1000))
         axes.grid(alpha=0.3)
     whole.set(ylabel="MiB", ylim=(0, None), title="grey: warm-up")
-    change.set(ylabel="MiB", ylim=(-2 * BOUND_MIB, 2 * BOUND_MIB), title="change since the warm-up")
+    change.set(ylabel="MiB", ylim=(-5 * BOUND_MIB, 5 * BOUND_MIB), title="change since the warm-up")
     figure.legend(loc="outside right center", frameon=False)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=100)
