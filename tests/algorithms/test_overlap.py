@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import ray
-from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
+from benchmarks import update_ratio
+from benchmarks.overlap import write_dataset
 from rllib_fmq.algorithms.algorithm import FlowMapAlgorithm
 from rllib_fmq.rollout import sampling
 from rllib_fmq.rollout.collection_stats import CollectionStats
@@ -189,24 +190,17 @@ def test_alternating_with_one_remote_runner_is_the_run_of_one_process(
     assert differences(*ends) == []
 
 
-def recorded_lags(algo: Any) -> list[int]:
-    """From now on, of each fragment that learners get, by the numbers that RLlib wrote into it."""
-    lags: list[int] = []
-    published: list[int] = []  # RLlib's numbers, which leave out some, of successive versions
-    update = algo._update_learners
-
-    def recording(num_updates: int, fragments: Any = ()) -> None:
-        newest = algo.env_runner._weights_seq_no
-        if newest not in published:
-            published.append(newest)
-        for episode in (episode for fragment in fragments for episode in fragment):
-            if len(episode):
-                acted = episode.get_extra_model_outputs(WEIGHTS_SEQ_NO)
-                lags.append(published.index(newest) - published.index(int(min(acted))))
-        update(num_updates, fragments)
-
-    algo._update_learners = recording
-    return lags
+@pytest.mark.slow
+@pytest.mark.parametrize(("seconds", "lag"), [(0.0, 2), (update_ratio.SLOW_SECONDS, 1)])
+def test_ratio_and_lag_are_held_over_20_000_real_steps(
+    ray_session: None, tmp_path: Path, seconds: float, lag: int
+) -> None:
+    dataset = write_dataset(tmp_path)
+    reached = update_ratio.run("", dataset, steps=20_000, seconds=seconds, lag=lag)
+    assert reached.steps == 20_000
+    assert abs(reached.updates / (19_900 * update_ratio.UTD_RATIO) - 1) < 0.01
+    assert reached.largest_lag <= lag
+    assert reached.holds
 
 
 def test_rounds_in_flight_with_losses_and_a_checkpoint(
@@ -218,7 +212,7 @@ def test_rounds_in_flight_with_losses_and_a_checkpoint(
         return config.env_runners(num_env_runners=2, max_policy_lag=2).build_algo()
 
     algo = build()
-    lags = recorded_lags(algo)
+    lags = update_ratio.recorded_lags(algo)
     while algo.num_online_env_steps < 100:
         result = algo.train()
     assert len(algo._rounds) == 2
