@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +13,12 @@ pytest.importorskip("httpx2")
 
 from fastapi.testclient import TestClient
 
-from rllib_fmq.serving.http_api import LARGEST_BODY, build_api
+from rllib_fmq.serving.http_api import build_api
 from rllib_fmq.serving.policy import Action, Floats, ObservationPart, PolicyInfo
 from rllib_fmq.serving.sessions import PolicyService, SessionStore
+from tests.serving.malformed import ACT, BODIES, GOOD, JSON, REQUESTS, check_reason
 from tests.serving.plain_plans import INFO, plain_plan
 
-GOOD = [0.5, -1.0, 2.0]
 PARTS = (ObservationPart(("goal",), (2,)), ObservationPart(("arm", "joint"), (1,)))
 
 
@@ -124,45 +122,6 @@ def test_an_action_that_is_not_finite_is_no_answer() -> None:
         assert answer.json() == {"action": [0.5, 0.5], "planned": True}
 
 
-def bodies() -> Iterator[tuple[str, int]]:
-    """Malformed bodies of a request for an action, and the status that each gets."""
-    values: list[Any] = [
-        *(None, True, False, 0, 1.5, "", "text", "[1, 2, 3]", {}, []),
-        *([1.0], [1.0, 2.0], [1.0] * 4, [1.0] * 1_000, [[1.0, 2.0, 3.0]], [[1.0], [2.0], [3.0]]),
-        *([1.0, 2.0, None], [1.0, 2.0, True], [1.0, 2.0, "3"], [1.0, 2.0, ""], ["a", "b", "c"]),
-        *([1.0, 2.0, []], [1.0, 2.0, [3.0]], [1.0, 2.0, {}], [{"x": 1.0}, 2.0, 3.0], [[], [], []]),
-        *([1.0, 2.0, 1e39], [1.0, 2.0, -1e300], [10**40, 0, 0], [10**400, 0, 0], [None] * 3),
-        *({"a": 1.0}, {"goal": [1.0, 2.0]}, {"0": 1.0, "1": 2.0, "2": 3.0}, {"": []}),
-        *({"observation": GOOD}, {"goal": {"arm": [1.0]}}, [GOOD, GOOD], [[[[GOOD]]]], ["NaN"] * 3),
-    ]
-    for value in values:
-        yield json.dumps({"observation": value}), 422
-    deep: Any = 1.0
-    for _ in range(20):
-        deep = [deep]
-    yield json.dumps({"observation": deep}), 422
-    good = json.dumps(GOOD)
-    for body in (
-        *("null", "true", "3", '"text"', "[]", "{}", good, f"[{good}]", f'{{"obs": {good}}}'),
-        *(f'{{"Observation": {good}}}', f'{{"observation": {good}, "seed": 1}}'),
-        *(f'{{"observation": {good}, "extra": null}}', f'{{"observation ": {good}}}'),
-        *('{"observation": [NaN, 0, 0]}', '{"observation": [Infinity, 0, 0]}'),
-        *('{"observation": [-Infinity, 0, 0]}', '{"observation": [1e999, 0, 0]}'),
-        *("", " ", "{", "}", "[", '{"observation"', '{"observation":', '{"observation": }'),
-        *('{"observation": [1, 2, 3}', '{"observation": [1, 2, 3]', '{"observation": [1, 2, 3]}}'),
-        *("{observation: [1, 2, 3]}", "{'observation': [1, 2, 3]}", '{"observation": [1, 2, 3,]}'),
-        *('{"observation": [01, 2, 3]}', '{"observation": [+1, 2, 3]}', '{"observation": [.5, 2]}'),
-        *('{"observation": [0x1, 2, 3]}', '{"observation": [1 2 3]}', "<observation/>", "\x00"),
-        *("observation=1&observation=2", '{"observation": undefined}', "\ufeff{}", "None"),
-    ):
-        yield body, 422
-    yield '{"observation": ' + "[" * 100_000, 400
-    yield '{"observation": [' + "9" * 10_000 + ", 0, 0]}", 400
-
-
-BODIES = list(bodies())
-
-
 def test_malformed_bodies_get_a_reason(client: TestClient) -> None:
     name = open_session(client)
     path = f"/sessions/{name}/act"
@@ -172,54 +131,11 @@ def test_malformed_bodies_get_a_reason(client: TestClient) -> None:
             path, content=body.encode(), headers={"Content-Type": "application/json"}
         )
         assert answer.status_code == status, (body[:80], answer.status_code, answer.text)
-        check_reason(answer)
+        check_reason(answer.json())
     # None of them drew noise or took an action.
     action = client.post(path, json={"observation": GOOD}).json()["action"]
     first = plain_plan(np.float32(GOOD), INFO.draw_noise(np.random.default_rng(7)))[0]
     np.testing.assert_allclose(action, first)
-
-
-def check_reason(answer: Any) -> None:
-    content = answer.json()
-    assert set(content) == {"error"} and 0 < len(content["error"]) < 300, content
-
-
-JSON = {"Content-Type": "application/json"}
-ACT = b'{"observation": [0, 0, 0]}'
-REQUESTS: list[tuple[str, str, dict[str, str], bytes, int]] = [
-    ("POST", "/sessions/unknown/act", JSON, ACT, 404),
-    ("POST", "/sessions/unknown/reset", JSON, b"", 404),
-    ("DELETE", "/sessions/unknown", {}, b"", 404),
-    ("POST", "/sessions/../act", JSON, ACT, 404),
-    ("POST", "/sessions/%00/act", JSON, ACT, 404),
-    ("POST", "/sessions//act", JSON, ACT, 404),
-    ("POST", "/", JSON, ACT, 404),
-    ("POST", "/act", JSON, ACT, 404),
-    ("GET", "/unknown", {}, b"", 404),
-    ("GET", "/sessions", {}, b"", 405),
-    ("DELETE", "/sessions", {}, b"", 405),
-    ("PUT", "/sessions", JSON, b"{}", 405),
-    ("PATCH", "/sessions/NAME/act", JSON, ACT, 405),
-    ("GET", "/sessions/NAME/act", {}, b"", 405),
-    ("DELETE", "/sessions/NAME/act", {}, b"", 405),
-    ("POST", "/sessions/NAME", JSON, ACT, 405),
-    ("POST", "/health", JSON, b"", 405),
-    ("POST", "/sessions/NAME/act", {"Content-Type": "text/plain"}, ACT, 422),
-    ("POST", "/sessions/NAME/act", {"Content-Type": "application/xml"}, ACT, 422),
-    ("POST", "/sessions/NAME/act", JSON, b"\xff\xfe\x00", 400),
-    ("POST", "/sessions/NAME/act", JSON, b" " * (LARGEST_BODY + 1), 413),
-    ("POST", "/sessions/NAME/act", JSON | {"Content-Length": "1e3"}, ACT, 411),
-    ("POST", "/sessions/NAME/act", JSON | {"Content-Length": "9" * 30}, ACT, 413),
-    ("POST", "/sessions", JSON, b'{"seed": -1}', 422),
-    ("POST", "/sessions", JSON, b'{"seed": 1.5}', 422),
-    ("POST", "/sessions", JSON, b'{"seed": true}', 422),
-    ("POST", "/sessions", JSON, b'{"seed": "1"}', 422),
-    ("POST", "/sessions", JSON, b'{"seed": 9223372036854775808}', 422),
-    ("POST", "/sessions", JSON, b'{"seeds": 1}', 422),
-    ("POST", "/sessions", JSON, b"[]", 422),
-    ("POST", "/sessions/NAME/reset", JSON, b'{"seed": -1}', 422),
-    ("POST", "/sessions/NAME/reset", JSON, b'{"seed": [1]}', 422),
-]
 
 
 @pytest.mark.parametrize(("method", "path", "headers", "body", "status"), REQUESTS)
@@ -229,11 +145,11 @@ def test_malformed_requests_get_a_reason(
     path = path.replace("NAME", open_session(client))
     answer = client.request(method, path, headers=headers, content=body)
     assert answer.status_code == status, answer.text
-    check_reason(answer)
+    check_reason(answer.json())
 
 
 def test_a_body_without_a_length_is_refused(client: TestClient) -> None:
     path = f"/sessions/{open_session(client)}/act"
     answer = client.post(path, content=iter([ACT]), headers=JSON)
     assert answer.status_code == 411
-    check_reason(answer)
+    check_reason(answer.json())
