@@ -121,7 +121,20 @@ def check_rllib_keys(config: FlowMapConfig) -> None:
         raise ValueError(
             f"env_config={config.env_config!r}: expected a dict of the environment's arguments."
         )
+    _check_shared_gpu(config)
     _check_optimiser(config)
+
+
+def _check_shared_gpu(config: FlowMapConfig) -> None:
+    """Ray fills a GPU before it takes another, and NCCL refuses two ranks on one."""
+    share, number = config.num_gpus_per_learner, config.num_learners
+    # STRICT_SPREAD: each learner of a trial is on a machine of its own.
+    if number > 1 and 0 < share <= 0.5 and config.placement_strategy != "STRICT_SPREAD":
+        raise ValueError(
+            f"num_gpus_per_learner={share!r} with num_learners={number}: two of them would share a "
+            "GPU, which NCCL refuses; several learners with GPUs always use it. Give each more "
+            "than 0.5, use one learner, or learners without GPUs."
+        )
 
 
 def _check_optimiser(config: FlowMapConfig) -> None:

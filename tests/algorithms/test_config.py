@@ -14,6 +14,7 @@ from rllib_fmq.rollout.callbacks import SuccessCallback
 
 CUBE = "cube-single-play-singletask-task2-v0"
 GRAPHS = {"cuda_graphs": True, "num_gpus_per_learner": 1}
+SHARED_GPU = {"num_learners": 2, "num_gpus_per_learner": 0.5}
 
 
 def valid(config: Any = None) -> Any:
@@ -108,6 +109,8 @@ def test_each_use_picks_its_own_selector() -> None:
         (GRAPHS | {"torch_skip_nan_gradients": False}, "torch_skip_nan_gradients=False"),
         (GRAPHS | {"grad_clip": 1.0, "grad_clip_by": "norm"}, "grad_clip_by='norm'"),
         (GRAPHS | {"log_gradients": True}, "log_gradients=True"),
+        (SHARED_GPU, "num_gpus_per_learner=0.5 with num_learners=2"),
+        (SHARED_GPU | {"placement_strategy": "SPREAD"}, "which NCCL refuses"),
     ],
 )  # fmt: skip
 def test_mistakes_are_refused(change: dict[str, Any], message: str) -> None:
@@ -129,6 +132,18 @@ def test_keys_of_speed_are_accepted() -> None:
         config.update_from_dict(change)
         config.validate()
         assert all(getattr(config, key) == value for key, value in change.items())
+
+
+def test_shares_of_gpus_that_no_two_learners_share_are_accepted() -> None:
+    for change in (
+        SHARED_GPU | {"num_learners": 1},
+        SHARED_GPU | {"num_gpus_per_learner": 0.6},
+        SHARED_GPU | {"num_gpus_per_learner": 0},
+        SHARED_GPU | {"placement_strategy": "STRICT_SPREAD"},
+    ):
+        config = valid()
+        config.update_from_dict(change)
+        config.validate()
 
 
 def test_misspelt_argument_of_training_is_refused() -> None:
