@@ -125,7 +125,8 @@ def _print_plan(plan: Plan, machines: Sequence[Mapping[str, float]]) -> None:
     typer.echo(f"CPU-core hours  {_hours(plan.cpu_hours)}")
     typer.echo(f"GPU hours       {_hours(plan.gpu_hours)}")
     typer.echo(
-        f"wall hours      {_hours(plan.wall_hours)} on {number} with {cpus:g} CPUs, {gpus:g} GPUs"
+        f"wall hours      {_hours(plan.wall_hours)} on {number} with {cpus:g} CPUs, {gpus:g} GPUs "
+        "(those that are up now)"
     )
     typer.echo(f"machine hours   {_hours(plan.wall_hours * len(machines))}")
 

@@ -50,12 +50,12 @@ def test_table_and_hours(
             "learning_starts": 1_000,
             "evaluation_interval": None,
             "num_learners": 2,
-            "num_gpus_per_learner": 0.5,
+            "num_gpus_per_learner": 1,
         },
         final_episodes=10,
         cpus_per_trial=2,
     )
-    machine = {"CPU": 4.0, "GPU": 1.0, "memory": 1e9}
+    machine = {"CPU": 4.0, "GPU": 2.0, "memory": 1e9}
     nodes = [{"Alive": True, "Resources": machine}] * 2
     nodes.append({"Alive": False, "Resources": {"CPU": 100.0}})
     monkeypatch.setattr(calibration, "calibrate", made_up)
@@ -67,22 +67,22 @@ def test_table_and_hours(
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert not folder.exists()
     assert ["6", "trials,", "0", "of", "them", "done;", "6", "to", "run"] in lines
-    reserved = ["2", "CPU", "+", "2", "x", "0.5", "GPU"]
+    reserved = ["2", "CPU", "+", "2", "x", "1", "GPU"]
 
     def row(*values: Any) -> list[str]:
         return [str(value) for value in values]
 
-    # Offline 7,100 s of updates and 10 episodes: 2 h each, 2 at a time on the 2 GPUs.
+    # Offline 7,100 s of updates and 10 episodes: 2 h each, 2 at a time on the 4 GPUs.
     assert row("offline", TASK, "FMQ/MVP", 2, *reserved, 2, 2, 4) in lines
     # Online 6,900 s and 10 episodes with each selector.
     assert row("online", TASK, "FMQ", 2, *reserved, 2, "1.97", "3.94") in lines
     assert row("online", TASK, "MVP", 2, *reserved, 2, "1.94", "3.89") in lines
     total = 2 * (7_200 + 7_100 + 7_000) / 3_600
     assert row("CPU-core", "hours", f"{2 * total:.3g}") in lines
-    assert row("GPU", "hours", f"{total:.3g}") in lines
+    assert row("GPU", "hours", f"{2 * total:.3g}") in lines
     wall = (7_200 + 7_100 + 7_000) / 3_600
     expected = row("wall", "hours", f"{wall:.3g}", "on", 2, "machines", "with", 8)
-    assert [*expected, "CPUs,", "2", "GPUs"] in lines
+    assert [*expected, "CPUs,", "4", "GPUs", "(those", "that", "are", "up", "now)"] in lines
     assert row("machine", "hours", f"{2 * wall:.3g}") in lines
 
 
