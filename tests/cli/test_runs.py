@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +118,54 @@ def test_policy_comes_without_dataset_or_algorithm(pendulum_run: Run) -> None:
     module, record = load_policy(checkpoint)
     assert (record.algorithm, record.env, record.lambda_sd) == ("FMQ", PENDULUM, 1.0)
     assert module.horizon_length == 2 and not module.training
+
+
+ACT_WITHOUT_RAY = """
+import json, sys
+sys.modules["ray"] = None
+from rllib_fmq.serving import Policy
+
+folder, observations = sys.argv[1], json.loads(sys.argv[2])
+actions = {}
+for selector, backend in json.loads(sys.argv[3]):
+    policy = Policy(folder, selector, backend, seed=5)
+    actions[selector] = [policy.act(obs).tolist() for obs in observations]
+print(json.dumps(actions))
+"""
+
+
+def test_the_exported_policy_acts_without_ray_as_the_trained_module(
+    pendulum_run: Run, rllib: Command, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxscript")
+    from ray.rllib.core.rl_module import RLModule
+
+    from rllib_fmq.checkpointing.trust import MODULE
+    from rllib_fmq.rollout.checkpoints import find_checkpoint
+    from rllib_fmq.serving.export import module_plan
+    from rllib_fmq.serving.policy import read_info
+
+    folder = tmp_path / "policy"
+    outcome = rllib("export", pendulum_run[0] / "run", "-o", folder)
+    assert outcome.code == 0 and "(FMQ; sample, best_of_n, qgbs)" in outcome.out, outcome.err
+    observations = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    cases = [("best_of_n", "torch"), ("qgbs", "onnx")]
+    arguments = [str(folder), json.dumps(observations.tolist()), json.dumps(cases)]
+    done = subprocess.run(
+        [sys.executable, "-c", ACT_WITHOUT_RAY, *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    module = RLModule.from_checkpoint(str(find_checkpoint(pendulum_run[0] / "run") / MODULE))
+    for selector, _ in cases:
+        info, rng = read_info(folder, selector), np.random.default_rng(5)
+        settings = dataclasses.replace(module.evaluation_selector, kind=selector)
+        chunks = []
+        for obs in observations[::2]:  # the others are acted for by the rest of the chunk
+            noise = {name: draws[None] for name, draws in info.draw_noise(rng).items()}
+            chunks.append(module_plan(module, settings, obs[None], noise).numpy().reshape(2, 1))
+        # Pendulum's torques reach from -2 to 2.
+        acted = np.asarray(json.loads(done.stdout)[selector]) / 2.0
+        np.testing.assert_allclose(acted, np.concatenate(chunks), atol=1e-5, rtol=0)
 
 
 def test_damaged_checkpoints(pendulum_run: Run, rllib: Command, tmp_path: Path) -> None:
