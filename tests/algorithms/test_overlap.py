@@ -192,13 +192,14 @@ def test_alternating_with_one_remote_runner_is_the_run_of_one_process(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("seconds", "lag"), [(0.0, 2), (update_ratio.SLOW_SECONDS, 1)])
-def test_ratio_and_lag_are_held_over_20_000_real_steps(
+def test_ratio_and_lag_are_held_over_real_steps(
     ray_session: None, tmp_path: Path, seconds: float, lag: int
 ) -> None:
+    # benchmarks/update_ratio.py does the same over 20,000.
     dataset = write_dataset(tmp_path)
-    reached = update_ratio.run("", dataset, steps=20_000, seconds=seconds, lag=lag)
-    assert reached.steps == 20_000
-    assert abs(reached.updates / (19_900 * update_ratio.UTD_RATIO) - 1) < 0.01
+    reached = update_ratio.run("", dataset, steps=4_000, seconds=seconds, lag=lag)
+    assert reached.steps == 4_000
+    assert abs(reached.updates / (3_900 * update_ratio.UTD_RATIO) - 1) < 0.01
     assert reached.largest_lag <= lag
     assert reached.holds
 
