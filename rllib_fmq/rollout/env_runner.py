@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -21,15 +20,13 @@ from ray.rllib.utils.metrics import ENV_RESET_TIMER, ENV_STEP_TIMER
 from rllib_fmq.rollout.episode_replay import FAULT_KIND, FAULT_MESSAGE, ReplayableEnv, SeedPlace
 from rllib_fmq.rollout.faults import CRASH, EnvFaultLimitError, describe
 from rllib_fmq.rollout.make_env import env_maker
+from rllib_fmq.rollout.vector_processes import end_processes
 
 ENV_FAULTS = "env_faults"
 """Metric: faults of each kind, over the whole run."""
 NUM_ENV_FAULTS = "num_env_faults"
 NUM_ENV_STEPS_DROPPED = "num_env_steps_dropped"
 NUM_EPISODES_NOT_RESUMED = "num_episodes_not_resumed"
-
-CLOSE_TIMEOUT_S = 5.0
-"""Time for the processes of an "async" vector to close their environments."""
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +62,8 @@ class FlowMapEnvRunner(SingleAgentEnvRunner):
         self.faults_in_a_row: list[int] = []
         """Of each sub-environment, since it last finished an episode."""
         self._dropped = 0
+        self._limit: EnvFaultLimitError | None = None
+        """Reached while nobody asked for samples."""
         super().__init__(config=config, **kwargs)
         if self.module is not None:
             place = self.seed_place
@@ -134,6 +133,21 @@ class FlowMapEnvRunner(SingleAgentEnvRunner):
         if not self._needs_initial_reset:
             self.start_generation(self.seed_place.entropy, self.seed_place.generation + 1)
 
+    def crashed_between_samples(self, error: Exception) -> None:
+        """Make the environments anew, because their vector was found broken while it was idle.
+
+        What asked for something else than samples, such as a checkpoint, goes on; where it is the
+        fault after which a run stops, the next ``sample`` says so.
+
+        Args:
+            error: How it was found.
+        """
+        try:
+            self._crashed(error)
+        except EnvFaultLimitError as limit:
+            self._limit = limit
+            self.drop_episodes()
+
     def mark_started(self) -> None:
         """Its environments run, without a reset of this process' own."""
         self._ever_reset = True
@@ -146,6 +160,8 @@ class FlowMapEnvRunner(SingleAgentEnvRunner):
         super().set_state(state)
 
     def _sample(self, **kwargs: Any) -> list[Any]:
+        if self._limit is not None:
+            raise self._limit
         self._dropped = 0
         episodes = super()._sample(**kwargs)
         kept = [episode for episode in episodes if episode.id_ not in self._faulty]
@@ -242,27 +258,9 @@ class FlowMapEnvRunner(SingleAgentEnvRunner):
             return
         vector = self.env.unwrapped
         if isinstance(vector, gym.vector.AsyncVectorEnv):
-            _end_processes(vector)
+            end_processes(vector)
         with suppress(Exception):
             self.env.close()
-
-
-def _end_processes(vector: gym.vector.AsyncVectorEnv) -> None:
-    """Close it also where a process is dead or hangs, for which its own ``close`` waits."""
-    for pipe in vector.parent_pipes:
-        with suppress(OSError):  # of a process that is dead
-            if pipe is not None:
-                pipe.send(("close", None))
-    deadline = time.monotonic() + CLOSE_TIMEOUT_S
-    for process in vector.processes:
-        process.join(timeout=max(0.0, deadline - time.monotonic()))
-        if process.is_alive():
-            process.kill()
-            process.join(timeout=1.0)
-    for pipe in vector.parent_pipes:
-        if pipe is not None:
-            pipe.close()
-    vector.closed = True
 
 
 def _fresh_entropy() -> int:

@@ -154,8 +154,8 @@ class ReplayableEnv(CheckedEnv):
             self._broken = True
             return False
         self._obs, self._running = obs, True
-        same = zip(_leaves(obs), running["observation"], strict=True)
-        return all(np.array_equal(here, stored) for here, stored in same)
+        here, stored = _leaves(obs), running["observation"]
+        return len(here) == len(stored) and all(map(np.array_equal, here, stored))
 
     def _repair(self) -> None:
         if self._broken:
@@ -175,4 +175,6 @@ def _zeros(space: gym.Space[Any]) -> Any:
 def _leaves(obs: Any) -> list[Any]:
     if isinstance(obs, Mapping):
         return [leaf for key in sorted(obs) for leaf in _leaves(obs[key])]
+    if isinstance(obs, tuple | list):  # its parts may be of different shapes
+        return [leaf for part in obs for leaf in _leaves(part)]
     return [np.array(obs)]

@@ -99,7 +99,12 @@ def num_running(state: State) -> int:
 
 
 def runner_state(runner: FlowMapEnvRunner) -> State:
-    """All that decides what a runner does next; its weights and connectors aside."""
+    """All that decides what a runner does next; its weights and connectors aside.
+
+    Where the vector of environments has failed since the last sample, that is noted as a crash,
+    and the state is that of a runner whose next episodes are about to begin.
+    """
+    environments = _environment_states(runner)  # first: a crash changes what follows
     shared = runner._shared_data or {}
     started = not runner._needs_initial_reset
     episodes = runner._ongoing_episodes if started else []
@@ -109,7 +114,7 @@ def runner_state(runner: FlowMapEnvRunner) -> State:
         "num_envs": runner.num_envs,
         "entropy": runner.seed_place.entropy,
         "generation": runner.seed_place.generation,
-        "environments": list(runner.env.unwrapped.call("replay_state")) if started else [],
+        "environments": environments,
         "episodes": [
             episode_state(e) if goes_on else None
             for e, goes_on in zip(episodes, running, strict=True)
@@ -130,6 +135,16 @@ def runner_state(runner: FlowMapEnvRunner) -> State:
     }
     data: State = plain(state)
     return data
+
+
+def _environment_states(runner: FlowMapEnvRunner) -> list[State]:
+    if runner._needs_initial_reset:
+        return []
+    try:
+        return list(runner.env.unwrapped.call("replay_state"))
+    except Exception as error:  # the process of an environment died while it was idle
+        runner.crashed_between_samples(error)
+        return []
 
 
 def restore_runner(runner: FlowMapEnvRunner, state: State) -> tuple[list[str], int]:

@@ -106,6 +106,23 @@ class Unrepeatable(Faulty):
         return obs + np.float32(time.perf_counter() % 1.0), *rest
 
 
+class Ragged(Faulty):
+    """Observes a tuple of parts of different shapes."""
+
+    def __init__(self, config: dict[str, Any] | None = None) -> None:
+        super().__init__(config)
+        parts = [gym.spaces.Box(-np.inf, np.inf, shape, np.float32) for shape in ((1,), (2, 1))]
+        self.observation_space = gym.spaces.Tuple(parts)
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        obs, info = super().reset(**kwargs)
+        return (obs[:1], obs[1:, None]), info
+
+    def step(self, action: np.ndarray) -> Any:
+        obs, *rest = super().step(action)
+        return (obs[:1], obs[1:, None]), *rest
+
+
 class Robot(Faulty):
     """Says of itself that actions must not be repeated."""
 

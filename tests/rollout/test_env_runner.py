@@ -14,12 +14,13 @@ import pytest
 from rllib_fmq.algorithms.config import FlowMapConfig
 from rllib_fmq.rollout.env_runner import FlowMapEnvRunner
 from rllib_fmq.rollout.episode_replay import ReplayableEnv, SeedPlace
+from rllib_fmq.rollout.faults import EnvFaultLimitError
 from rllib_fmq.rollout.plain_data import plain
 from rllib_fmq.rollout.runner_states import num_running, restore_runner, runner_state
 from rllib_fmq.seeds import FIRST_EPISODE_SEED, episode_seed
 
 from .environments import SCRIPTED, WANDER
-from .faulty import FAULTY, Faulty, Robot, Unrepeatable, register_faulty
+from .faulty import FAULTY, Faulty, Ragged, Robot, Unrepeatable, register_faulty
 
 TIMES = ("timer", "latency", "duration", "time_between")
 
@@ -102,6 +103,54 @@ def test_a_restored_runner_goes_on_bit_for_bit(
         assert [p.id_ in kept for p in there] == [p.id_ in kept for p in here]
         np.testing.assert_equal(numbers(second), numbers(first))
     first.stop()
+    second.stop()
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_episodes_of_ragged_observations_go_on(
+    runner_of: Callable[..., FlowMapEnvRunner], mode: str
+) -> None:
+    first, second = runner_of(Ragged, mode=mode), runner_of(Ragged, mode=mode)
+    first.sample(num_timesteps=12)
+    state = stored(first)
+    assert [len(e["running"]["observation"]) for e in state["environments"]] == [2] * 3
+    second.set_state(first.get_state())
+    assert len(restore_runner(second, state)[0]) == 3
+    here, there = (runner.sample(num_timesteps=9) for runner in (first, second))
+    np.testing.assert_equal(comparable(there), comparable(here))
+    # Of another form: dropped, and no error.
+    state["environments"][0]["running"]["observation"].pop()
+    assert restore_runner(second, state)[1] == 1
+    first.stop()
+    second.stop()
+
+
+@pytest.mark.parametrize("limit", [5, 0])
+def test_a_process_that_died_while_idle_costs_its_episodes_and_no_checkpoint(
+    runner_of: Callable[..., FlowMapEnvRunner], limit: int
+) -> None:
+    runner = runner_of(FAULTY, mode="async", max_env_faults=limit)
+    runner.sample(num_timesteps=12)
+    before, old = runner.seed_place.generation, {e.id_ for e in runner._ongoing_episodes}
+    dead = runner.env.unwrapped.processes[1]
+    dead.kill()
+    dead.join()
+    state = stored(runner)
+    assert (state["environments"], num_running(state)) == ([], 0)
+    assert state["generation"] == runner.seed_place.generation > before  # no seed comes again
+    second = runner_of(FAULTY, mode="async")
+    assert restore_runner(second, state) == ([], 0)
+    if limit:
+        fragments = runner.sample(num_timesteps=12)
+        assert len(fragments) == 3 and {part.t_started for part in fragments} == {0}
+        assert not old & {part.id_ for part in fragments}
+        assert runner.get_metrics()["env_faults"]["crash"].peek() == 3
+        assert len(stored(runner)["environments"]) == 3
+    else:
+        for _ in range(2):
+            with pytest.raises(EnvFaultLimitError, match=r"failed \(crash\).*max_env_faults=0"):
+                runner.sample(num_timesteps=12)
+    runner.stop()
     second.stop()
 
 

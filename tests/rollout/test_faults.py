@@ -198,7 +198,7 @@ def test_stopping_waits_for_no_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After an error that left the vector as it is, or in the middle of a step."""
-    monkeypatch.setattr("rllib_fmq.rollout.env_runner.CLOSE_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("rllib_fmq.rollout.vector_processes.CLOSE_TIMEOUT_S", 1.0)
     config = {"fault": fault, "first": 4, "every": 1, "counter": str(tmp_path / "n")}
     runner = runner_of(config, mode="async", max_env_faults=0)
     vector = runner.env.unwrapped
