@@ -67,14 +67,14 @@ class TuneTrial(CheckpointedAlgorithm):
         trial = self._trial_folder()
         if trial is not None and not self._restored and self._iterations_since_restore == 0:
             trial.tidy(known=-1)
-            newest = trial.newest_whole()
+            newest = trial.newest_resumable()
             if newest is not None:
                 self.restore_from_path(newest, filesystem=self._storage.storage_filesystem)
         result: dict[str, Any] = super().train()
         return result
 
     def restore(self, checkpoint_path: Any) -> None:
-        """RLlib's, from this trial's newest whole checkpoint where Tune names one of this trial.
+        """RLlib's; where Tune names one of this trial, from the newest that can be resumed.
 
         Tune may not know the newest one yet, or still know one that it has deleted.
         """
@@ -83,7 +83,7 @@ class TuneTrial(CheckpointedAlgorithm):
         newest = None
         if trial and place and isinstance(named, Checkpoint):
             own = str(PurePosixPath(named.path).parent) == place.folder
-            newest = trial.newest_whole() if own else None
+            newest = trial.newest_resumable() if own else None
         if not (trial and place and newest):
             super().restore(checkpoint_path)
             return

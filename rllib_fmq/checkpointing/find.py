@@ -9,17 +9,19 @@ from pyarrow.fs import LocalFileSystem
 
 from rllib_fmq.checkpointing.folders import latest_whole, whole_folder
 from rllib_fmq.checkpointing.manifest import MANIFEST
+from rllib_fmq.checkpointing.replay_place import latest_resumable
 from rllib_fmq.checkpointing.trust import GROUP
 
 _CHECKPOINT_NAME = re.compile(r"checkpoint(_\d+)?")
 
 
-def find_checkpoint(path: str | Path) -> Path:
+def find_checkpoint(path: str | Path, *, to_resume: bool = False) -> Path:
     """Resolve a checkpoint, a Tune trial folder or an experiment folder to one checkpoint.
 
     Args:
         path: A checkpoint; or a trial folder, whose latest checkpoint is taken; or an
             experiment folder, of whose trials the one that was saved last is taken.
+        to_resume: Of a trial's or experiment's checkpoints, prefer those whose replay is there.
     Returns:
         Absolute path of a checkpoint folder that is whole.
     Raises:
@@ -41,7 +43,7 @@ def find_checkpoint(path: str | Path) -> Path:
                 for candidate in folder.glob(depth)
                 if _CHECKPOINT_NAME.fullmatch(candidate.name) and _is_checkpoint(candidate)
             ]
-            newest = latest_whole(local, found)
+            newest = (latest_resumable if to_resume else latest_whole)(local, found)
             if newest is not None:
                 return Path(newest)
             left_out += len(found)

@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.fs as pafs
 
-from rllib_fmq.checkpointing.folders import is_local
-from rllib_fmq.checkpointing.replay_store import ReplayStore
+from rllib_fmq.checkpointing.folders import is_local, latest_whole
+
+if TYPE_CHECKING:
+    from rllib_fmq.checkpointing.replay_store import ReplayStore
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +77,9 @@ class ReplayPlace:
 
     def store(self) -> ReplayStore:
         """What writes and reads the segments."""
+        # Not needed to find checkpoints, which the learner does that the store is made for.
+        from rllib_fmq.checkpointing.replay_store import ReplayStore
+
         return ReplayStore(self.filesystem, self.segments)
 
     def same(self, other: ReplayPlace) -> bool:
@@ -149,6 +154,50 @@ def find_place(content: Mapping[str, Any], near: list[ReplayPlace], checkpoint: 
         "copy the run's folder 'replay' beside the checkpoint. To evaluate the policy, or to start "
         "another run from it (initial_checkpoint), the rows are not needed."
     )
+
+
+def latest_resumable(filesystem: pafs.FileSystem, folders: list[str]) -> str | None:
+    """The checkpoint from which a run can go on: the latest whole one whose replay is there.
+
+    Segments are shared, so that one that is lost takes from several checkpoints. Whether they are
+    there and of the right size is looked at, not what is in them.
+
+    Args:
+        filesystem: Where they are.
+        folders: Checkpoints.
+    Returns:
+        Its path. Where none has its replay, that of the latest whole one, so that restoring says
+        what is missing; None if none is whole.
+    """
+    left, passed = list(folders), dict[str, str]()
+    while (latest := latest_whole(filesystem, left)) is not None:
+        reason = _lacks_replay(filesystem, latest)
+        if not reason:
+            for why in passed.values():
+                logger.warning("%s Going on from an earlier one, %s.", why, latest)
+            return latest
+        passed[latest] = reason
+        left.remove(latest)
+    return next(iter(passed), None)
+
+
+def _lacks_replay(filesystem: pafs.FileSystem, checkpoint: str) -> str:
+    """Which segments a whole checkpoint lacks, in a sentence; empty if it has all of them."""
+    try:
+        with filesystem.open_input_stream(f"{checkpoint}/{REPLAY_INDEX}") as file:
+            content = json.loads(file.read())
+    except FileNotFoundError:
+        return ""  # format 1
+    place = ReplayPlace(filesystem, str(PurePosixPath(checkpoint).parent))
+    try:
+        find_place(content, [place], checkpoint)
+    except FileNotFoundError:
+        missing = place.missing(content["index"])
+        return (
+            f"checkpoint {checkpoint} cannot be resumed: {len(missing)} of its replay's segments "
+            f"are missing or cut, such as {place.segments}/{missing[0]}."
+        )
+    return ""
 
 
 def _recorded(address: str | None) -> list[ReplayPlace]:

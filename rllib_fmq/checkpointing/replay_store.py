@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -20,6 +21,8 @@ from rllib_fmq.checkpointing.segments import (
 from rllib_fmq.checkpointing.whole_files import sync
 from rllib_fmq.learner.online_rows import ReplayCounts
 from rllib_fmq.learner.replay import ReplayTable
+
+logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 SEGMENT_ROWS = 1 << 15
@@ -55,7 +58,8 @@ class ReplayStore:
         Args:
             table: The replay.
             known: Index that this table's rows were last written under, or restored from; None
-                for none. Segments of it that are not in this folder are written again.
+                for none. Its segments from the first on that is not in this folder, or of another
+                size than it was, are written again.
         Returns:
             Index of all the table's online rows; plain JSON.
         Raises:
@@ -149,8 +153,16 @@ class ReplayStore:
             return []  # of another run, or of a later time than the table
         oldest = table.online_numbers.start
         files = self._files()
-        held = (segment for segment in segments if segment.last > oldest)
-        return list(takewhile(lambda segment: files.get(segment.name) == segment.bytes, held))
+        held = [segment for segment in segments if segment.last > oldest]
+        here = list(takewhile(lambda segment: files.get(segment.name) == segment.bytes, held))
+        if len(here) < len(held):
+            logger.warning(
+                "%s/%s, which earlier checkpoints need, is missing or cut: its rows and all later "
+                "ones are written anew; those checkpoints cannot be resumed.",
+                self._folder,
+                held[len(here)].name,
+            )
+        return here
 
 
 def _worth_keeping(segments: list[Segment], num_online: int) -> list[Segment]:

@@ -10,6 +10,7 @@ import pyarrow.fs as pafs
 
 from rllib_fmq.checkpointing.folders import checkpoint_number, latest_whole
 from rllib_fmq.checkpointing.manifest import IncompleteCheckpointError, check_whole
+from rllib_fmq.checkpointing.replay_place import latest_resumable
 
 LEFT_OVER = "unknown_to_tune"
 """File in a checkpoint that Tune has no note of, and will therefore never delete."""
@@ -35,6 +36,10 @@ class TrialFolder:
     def newest_whole(self) -> str | None:
         """Path of the trial's last checkpoint that is whole; None if there is none."""
         return latest_whole(self._filesystem, list(self._checkpoints().values()))
+
+    def newest_resumable(self) -> str | None:
+        """The newest of those whose replay is there too; see ``latest_resumable``."""
+        return latest_resumable(self._filesystem, list(self._checkpoints().values()))
 
     def newest_number(self) -> int:
         """The largest number of a checkpoint, whole or not; -1 if there is none."""

@@ -208,7 +208,7 @@ def _checkpoint_to_restore(options: TrainOptions) -> Path | None:
     from rllib_fmq.checkpointing.trust import check_plain_states
     from rllib_fmq.rollout.checkpoints import find_checkpoint
 
-    checkpoint = find_checkpoint(options.restore)
+    checkpoint = find_checkpoint(options.restore, to_resume=True)
     if not options.trust:
         check_plain_states(checkpoint)  # RLlib's own reader would run what is in them
     return checkpoint

@@ -121,6 +121,9 @@ def test_incomplete_checkpoints_are_refused(algorithm: Any, fresh: Any, tmp_path
     segment.write_bytes(segment.read_bytes()[:-20])
     with pytest.raises(FileNotFoundError, match="missing or cut"):
         fresh.restore_from_path(tmp_path / "c")
+    algorithm.save_to_path(tmp_path / "d")  # which would have shared the segment
+    fresh.restore_from_path(tmp_path / "d")
+    assert differences(snapshot(algorithm), snapshot(fresh)) == []
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(

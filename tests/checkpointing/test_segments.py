@@ -194,12 +194,31 @@ def test_segments_that_are_not_in_the_folder_are_written_again() -> None:
     copy, _ = make(40)
     here.read(copy, moved)
     assert_same_windows(table, copy, 3)
-    # In its own folder one was lost: all from there on are new.
-    assert elsewhere.remove_unused([{"segments": index["segments"][:1]}]) == names(index)[1:]
-    mended = save(elsewhere, table, index)
-    assert names(mended)[0] == names(index)[0] and new_rows(mended, index) == 6
+
+
+@pytest.mark.parametrize("damage", ["lost", "cut"])
+def test_segments_that_were_lost_or_cut_are_written_again(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = ReplayStore(pafs.LocalFileSystem(), str(tmp_path))
+    ops: list[Op] = [(0, 3, "open"), (1, 3, "open"), (0, 3, "open")]
+    index = None
+    for end in (1, 2):
+        index = save(store, played(ops[:end], 40, [])[0], index)
+    assert caplog.text == ""
+    kept, bad = names(index)
+    if damage == "lost":
+        (tmp_path / bad).unlink()
+    else:
+        (tmp_path / bad).write_bytes((tmp_path / bad).read_bytes()[:-1])
+    table, *_ = played(ops, 40, [])
+    mended = save(store, table, index)
+    # All from there on are new.
+    assert names(mended)[0] == kept and bad not in names(mended) and new_rows(mended, index) == 6
+    (line,) = caplog.messages
+    assert f"{tmp_path}/{bad}, which earlier checkpoints need, is missing or cut" in line
     copy, _ = make(40)
-    elsewhere.read(copy, mended)
+    store.read(copy, mended)
     assert_same_windows(table, copy, 3)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,14 +18,20 @@ from rllib_fmq.algorithms.checkpointed import _check_restorable
 from rllib_fmq.algorithms.tune_trial import TuneTrial
 from rllib_fmq.checkpointing.folders import new_checkpoint
 from rllib_fmq.checkpointing.manifest import MANIFEST
+from rllib_fmq.checkpointing.replay_place import REPLAY_INDEX, ReplayPlace, write_index
 from rllib_fmq.checkpointing.trial_folder import LEFT_OVER, TrialFolder
+from rllib_fmq.rollout.checkpoints import find_checkpoint
 
 LOCAL = pafs.LocalFileSystem()
 
 
-def save(trial: Path, number: int) -> Path:
+def save(trial: Path, number: int, segments: dict[str, int] | None = None) -> Path:
+    """A checkpoint, and the sizes of its replay's segments."""
     folder = trial / f"checkpoint_{number:06d}"
     with new_checkpoint(LOCAL, str(folder), {}) as staged:
+        if segments is not None:
+            listed = [{"name": name, "bytes": size} for name, size in segments.items()]
+            write_index(staged / REPLAY_INDEX, ReplayPlace(LOCAL, str(trial)), {"segments": listed})
         (staged / "rllib_checkpoint.json").write_text('{"rllib_fmq_format": 2}')
         (staged / "learner_group").mkdir()
     return folder
@@ -51,6 +58,34 @@ def test_the_last_number_counts_whatever_the_clock_said(tmp_path: Path) -> None:
     cut(tmp_path / "checkpoint_000002")
     assert trial_folder(tmp_path).newest_whole() == str(tmp_path / "checkpoint_000001")
     assert trial_folder(tmp_path).newest_number() == 2
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_a_run_goes_on_from_a_checkpoint_whose_replay_is_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    trial, experiment = tmp_path / "experiment/trial", tmp_path / "experiment"
+    for number in range(3):
+        save(trial, number, {f"s{k}.npz": 10 + k for k in range(number + 1)})
+    (trial / "replay").mkdir()
+    for k in range(3):
+        (trial / f"replay/s{k}.npz").write_bytes(b"x" * (10 + k))
+    paths = [str(trial / f"checkpoint_00000{number}") for number in range(3)]
+    assert trial_folder(trial).newest_resumable() == paths[2]
+    assert caplog.text == ""
+    second = trial / "replay/s1.npz"
+    second.unlink() if damage == "gone" else second.write_bytes(b"x")
+    assert trial_folder(trial).newest_resumable() == paths[0]
+    expected = r"checkpoint .*_00000{} cannot be resumed: 1 of .*such as .*/replay/s1.npz.*_000000"
+    assert len(caplog.messages) == 2
+    for line, number in zip(caplog.messages, (2, 1), strict=True):
+        assert re.match(expected.format(number), line)
+    assert str(find_checkpoint(experiment, to_resume=True)) == paths[0]
+    # The policy alone needs no rows, and where all lack some, restoring is to say so.
+    assert str(find_checkpoint(experiment)) == trial_folder(trial).newest_whole() == paths[2]
+    (trial / "replay/s0.npz").unlink()
+    caplog.clear()
+    assert trial_folder(trial).newest_resumable() == paths[2] and caplog.text == ""
 
 
 def test_what_a_kill_left_goes(tmp_path: Path) -> None:
@@ -110,15 +145,17 @@ def test_a_trial_that_tune_knows_nothing_of_is_restored_before_its_first_step(
 ) -> None:
     save(tmp_path, 0)
     cut(save(tmp_path, 1))
+    save(tmp_path, 2, {"lost.npz": 5})
     trial = Trial(tmp_path)
     monkeypatch.setattr(Trainable, "train", lambda self: self.done.append("trained") or {})
     assert trial.has_own_checkpoint()
     trial.train()
-    assert trial.done == ["restored 0", "trained"] and names(tmp_path) == ["0"]
+    assert trial.done == ["restored 0", "trained"] and names(tmp_path) == ["0", "2"]
 
 
 @pytest.mark.parametrize("state", ["whole", "cut", "gone"])
 def test_a_trial_goes_on_from_its_newest_whole_checkpoint(tmp_path: Path, state: str) -> None:
+    save(tmp_path, 3, {"lost.npz": 5})
     named = save(tmp_path, 0)
     if state != "whole":
         cut(named)
