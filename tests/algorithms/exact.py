@@ -15,6 +15,7 @@ import torch
 from ray.tune.registry import register_env
 
 from rllib_fmq import ALGORITHMS
+from rllib_fmq.checkpointing.plain_pickle import load_plain
 from rllib_fmq.data.formats.transitions_npz import save_transitions
 
 DRIFT = "rllib_fmq_tests/Drift"
@@ -190,6 +191,18 @@ def _online_transitions(learner: Any) -> list[bytes]:
     return [
         b"".join(getattr(table, c)[row].numpy().tobytes() for c in ("obs", "actions", "rewards"))
         for row in rows
+    ]
+
+
+def unfinished(checkpoint: Path) -> list[tuple[int, int]]:
+    """Steps of each running episode at a checkpoint, and actions left of its chunk."""
+    with (checkpoint / "resume_state.pkl").open("rb") as file:
+        runners = load_plain(file)["runners"].values()
+    return [
+        (episode["t"], len(runner["queues"].get(episode["id_"], ())))
+        for runner in runners
+        for episode in runner["episodes"]
+        if episode is not None
     ]
 
 

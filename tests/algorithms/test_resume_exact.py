@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tests.algorithms.exact import (
     of_result,
     snapshot,
     transitions,
+    unfinished,
     write_drift,
 )
 
@@ -76,11 +78,15 @@ def test_resumed_runs_are_the_uninterrupted_run(
     ray_session: None, drift: Path, tmp_path: Path, name: str
 ) -> None:
     stop_and_resume(lambda: drift_config(name, drift), tmp_path, list(STOPS.values()))
+    at = {stop: unfinished(tmp_path / f"checkpoint_{n:06d}") for stop, n in STOPS.items()}
+    assert at["at the switch"] == []
+    assert at["inside an episode and a chunk"] == [(7, 3)] * 2
 
 
 @pytest.mark.slow
 def test_two_learners(ray_session: None, drift: Path, tmp_path: Path) -> None:
-    stop_and_resume(lambda: drift_config("FMQ", drift).learners(num_learners=2), tmp_path, [3])
+    stop_and_resume(lambda: drift_config("FMQ", drift).learners(num_learners=2), tmp_path, [1, 3])
+    assert unfinished(tmp_path / "checkpoint_000003") == [(7, 3)] * 2
 
 
 def test_a_full_ring_and_an_episode_that_goes_on(
@@ -98,32 +104,71 @@ def len_of(dataset: Path) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "stops", "before", "after"),
+    [
+        ("FMQ", [1, 2, 3], 2, [2, 1]),
+        ("QGBS", [3], 1, [3]),
+        ("MVP", [3], 1, [1]),
+        ("QC", [3], 1, [1]),
+    ],
+)
 def test_remote_runners_lose_and_repeat_no_transition(
-    ray_session: None, drift: Path, tmp_path: Path
+    ray_session: None,
+    drift: Path,
+    tmp_path: Path,
+    name: str,
+    stops: list[int],
+    before: int,
+    after: list[int],
 ) -> None:
-    def config() -> Any:
-        return drift_config("FMQ", drift, online_env_steps=168).env_runners(num_env_runners=2)
+    def config(num_runners: int) -> Any:
+        chosen = drift_config(name, drift, online_env_steps=84).evaluation(evaluation_interval=None)
+        return chosen.env_runners(num_env_runners=num_runners)
 
-    algo = config().build_algo()
-    for _ in range(4):
+    algo = config(before).build_algo()
+    saved = {}
+    for iteration in range(1, max(stops) + 1):
         algo.train()
-    algo.save_to_path(tmp_path / "c")
-    saved, steps = snapshot(algo), algo.num_online_env_steps
-    before = transitions(algo)
+        if iteration in stops:
+            algo.save_to_path(tmp_path / f"{iteration}")
+            saved[iteration] = (snapshot(algo), transitions(algo), algo.num_online_env_steps)
+            open_then = open_episodes(algo)
     algo.stop()
-    again = config().build_algo()
-    again.restore_from_path(tmp_path / "c")
-    assert differences(saved, snapshot(again)) == []
-    assert again.num_online_env_steps == steps == sum(before.values())
-    while not (result := again.train())["done"]:
+    running = unfinished(tmp_path / f"{max(stops)}")
+    assert len(running) == 2 * before and any(steps and left for steps, left in running)
+    for num_runners in after:
+        again = config(num_runners).build_algo()
+        # One set of processes for all stops; the first one finds them new.
+        for stop in sorted(stops if num_runners == before else stops[-1:], reverse=True):
+            again.restore_from_path(tmp_path / f"{stop}")
+            assert differences(saved[stop][0], snapshot(again)) == []
+            if stop == stops[-1]:  # they go on, or those of the runners that are left
+                kept = open_episodes(again)
+                assert kept == open_then if num_runners >= before else kept < open_then
+            result = check_the_rest(again, drift, *saved[stop][1:])
+            dropped = result["env_runners"]["num_episodes_not_resumed"]
+            assert dropped == 2 * max(0, before - num_runners)
+        again.stop()
+
+
+def open_episodes(algo: Any) -> set[str]:
+    """Those to which the first learner may add rows."""
+    return set(algo.ask_learners(lambda learner: learner.replay.counts.open)[0])
+
+
+def check_the_rest(algo: Any, drift: Path, before: Counter[bytes], steps: int) -> Any:
+    """Train a resumed run to its end, where every transition is stored once; the last result."""
+    assert algo.num_online_env_steps == steps == sum(before.values())
+    while not (result := algo.train())["done"]:
         pass
-    after = transitions(again)
-    again.stop()
+    after = transitions(algo)
     assert before <= after
-    assert sum(after.values()) == result["num_online_env_steps"] >= 168
+    assert sum(after.values()) == result["num_online_env_steps"] >= 84 > steps
     assert max(after.values()) == 1
     rows = result["learners"]["default_policy"]["replay_size"]
     assert rows == sum(after.values()) + len_of(drift)
+    return result
 
 
 def test_another_number_of_learners_goes_on(ray_session: None, drift: Path, tmp_path: Path) -> None:
