@@ -244,6 +244,7 @@ def clear_errors(folder: str) -> Iterator[None]:
     reasons = {
         errno.ENOSPC: "the disk is full: make room",
         errno.EDQUOT: "your disk quota is used up: make room",
+        errno.EFBIG: "files may not be so large there (ulimit -f): raise the limit",
         errno.EROFS: "the disk is read-only: name another folder",
         errno.EACCES: "no permission to write there: name another folder",
         errno.EPERM: "no permission to write there: name another folder",

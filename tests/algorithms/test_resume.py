@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import resource
 import shutil
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,12 @@ import fsspec
 import numpy as np
 import pyarrow.fs as pafs
 import pytest
+import ray
 
 from rllib_fmq.algorithms import checkpointed
 from rllib_fmq.algorithms.algorithm import FlowMapAlgorithm
 from rllib_fmq.checkpointing.manifest import MANIFEST
+from rllib_fmq.checkpointing.replay_place import ReplayPlace
 from rllib_fmq.rollout.checkpoints import find_checkpoint
 from tests.algorithms.exact import differences, snapshot
 
@@ -145,6 +150,68 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
     assert differences(good, snapshot(fresh)) == []
     algorithm.save_to_path(tmp_path / "c")
     assert files(tmp_path / "c") and (tmp_path / "c" / MANIFEST).is_file()
+
+
+def test_files_that_cannot_be_written_to_their_end(
+    ray_session: None, small_config: Callable[..., Any], tmp_path: Path
+) -> None:
+    config = small_config("FMQ", online_env_steps=80).evaluation(evaluation_interval=None)
+    save = ray.remote(num_cpus=1)(save_where_files_are_limited)
+    messages, changed, number = ray.get(save.remote(config, tmp_path))
+    assert len(messages) > 5 and changed == [] and number == errno.EFBIG
+    expected = (
+        f"cannot save a checkpoint to {tmp_path}/c: files may not be so large there (ulimit -f): "
+        "raise the limit. Nothing of it was kept; earlier checkpoints are untouched."
+    )
+    assert set(messages) == {expected}
+
+
+def save_where_files_are_limited(config: Any, folder: Path) -> tuple[list[str], list[str], int]:
+    """Save where the system cuts a file off, each time another one, in a process of its own.
+
+    Returns the errors; what is not as it was before, after the last good checkpoint was loaded;
+    and the number of the error where the replay alone is written.
+    """
+    algo = config.build_algo()
+    for _ in range(2):
+        algo.train()
+    algo.save_to_path(folder / "c")
+    good, listed = snapshot(algo), files(folder)
+    sizes = sorted({(folder / name).stat().st_size for name in listed})
+    algo.train()
+    messages, changed = [], []
+    for size in sizes:  # the largest file at least does not fit
+        try:
+            with files_up_to(size - 1):
+                algo.save_to_path(folder / "c")
+        except OSError as error:
+            messages.append(str(error))
+        changed += [f"after {size} bytes"] if files(folder) != listed else []
+    store = ReplayPlace(pafs.LocalFileSystem(), str(folder / "rows")).store()
+    number = 0
+    try:
+        with files_up_to(100):
+            algo.ask_learners(lambda learner: learner.save_replay(store, None))
+    except OSError as error:
+        number = error.errno or 0
+    changed += files(folder / "rows")
+    algo.restore_from_path(folder / "c")
+    changed += differences(good, snapshot(algo))
+    algo.save_to_path(folder / "d")
+    algo.stop()
+    return messages, changed, number
+
+
+@contextmanager
+def files_up_to(num_bytes: int) -> Iterator[None]:
+    """Let no file of this process grow beyond a size, as on a disk that is full."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_checkpoints_of_format_1_load(
