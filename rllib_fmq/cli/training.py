@@ -77,7 +77,7 @@ def run_experiment(request: TrainRequest, options: TrainOptions) -> None:
         ),
     )
     typer.echo(f"results: {options.storage_path.rstrip('/')}/{name}")
-    _fit(tuner, options, name)
+    _fit(tuner, options, name, options.max_failures)
 
 
 def resume_experiment(options: TrainOptions, config: Any = None) -> None:
@@ -126,8 +126,11 @@ def resume_experiment(options: TrainOptions, config: Any = None) -> None:
     _fit(tuner, options, options.experiment_name)
 
 
-def _fit(tuner: Any, options: TrainOptions, name: str) -> None:
-    """Run, then report: artifacts of what went well, one line for what did not."""
+def _fit(tuner: Any, options: TrainOptions, name: str, max_failures: int = 0) -> None:
+    """Run, then report: artifacts of what went well, one line for what did not.
+
+    The line names ``max_failures`` if it is not 0.
+    """
     import ray
 
     from rllib_fmq.tune_memory import bounded_tune_memory
@@ -147,7 +150,9 @@ def _fit(tuner: Any, options: TrainOptions, name: str) -> None:
         _make_artifacts(finished)
     if failed:
         count = f"{len(failed)} of {len(results)} trials failed: " if len(results) > 1 else ""
-        raise CommandError(f"{count}{root_cause(failed[0].error)}")
+        bound = f" Given up: it failed more than --max-failures={max_failures} times."
+        cause = root_cause(failed[0].error).rstrip(".")
+        raise CommandError(f"{count}{cause}.{bound if max_failures else ''}")
     if unfinished:
         raise CommandError(
             f"interrupted; go on with: rllib train --resume --trust -n {shlex.quote(name)} "

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 
+from rllib_fmq.cli import training
 from rllib_fmq.flow.selection import SelectorSettings
 from tests.cli.conftest import PENDULUM, TINY, Command, Outcome, run_rllib
 
@@ -256,6 +258,30 @@ def test_resume_of_a_finished_experiment_changes_nothing(pendulum_run: Run) -> N
     )
     assert outcome.code == 0, outcome.err
     assert results_of(only_trial(storage)) == before
+
+
+def test_a_job_that_always_fails_is_given_up(
+    ray_session: None,
+    pendulum_data: Path,
+    rllib: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # In the tests' own Ray, which takes half of the time.
+    monkeypatch.setattr(training, "_start_ray", lambda *args: None)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    outcome = rllib(
+        *("train", "--algo", "FMQ", "--env", PENDULUM, "--dataset", pendulum_data),
+        *("--config", TINY[:-1] + ', "max_loss": 1e-12}', "--max-failures", "1"),
+        *("--evaluation-interval", "0", "--no-artifacts", "--storage-path", tmp_path, "-n", "run"),
+    )
+    assert outcome.code == 1, outcome.err
+    (said,) = (line for line in outcome.err.splitlines() if line.startswith("rllib: "))
+    assert "beyond max_loss=1e-12" in said
+    assert said.endswith(" Given up: it failed more than --max-failures=1 times.")
+    assert outcome.out.count("failed (failure 1 of 1 allowed), starts again from") == 1
+    log = (only_trial(tmp_path) / "error.txt").read_text()
+    assert log.count("Failure #") == 2
 
 
 def test_rllibs_own_algorithms(tmp_path: Path) -> None:
