@@ -23,10 +23,10 @@ def bundles(config: Any) -> tuple[list[dict[str, float]], str]:
 def test_resources_are_those_that_rllib_is_configured_with(small_config: Small) -> None:
     config = small_config().env_runners(num_env_runners=2, num_cpus_per_env_runner=0.5)
     config.evaluation(evaluation_num_env_runners=1)
-    config.learners(num_learners=2, num_gpus_per_learner=0.5, num_cpus_per_learner=3)
+    config.learners(num_learners=2, num_gpus_per_learner=0.75, num_cpus_per_learner=3)
     config.resources(num_cpus_for_main_process=2, placement_strategy="SPREAD")
     runner = {"CPU": 0.5}
-    learner = {"CPU": 3, "GPU": 0.5}
+    learner = {"CPU": 3, "GPU": 0.75}
     assert bundles(config) == ([{"CPU": 2}, runner, runner, runner, learner, learner], "SPREAD")
 
 

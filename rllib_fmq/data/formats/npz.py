@@ -28,7 +28,7 @@ _LONGEST = 300
 _READERS = 2
 """Members decompressed at a time; more would seldom help, as one of them holds half the data."""
 _CHUNK = 2**18
-"""Bytes decompressed at a time: few enough to stay in the processor's cache until they are copied."""
+"""Bytes decompressed at a time: few enough to stay in the processor's cache until they are used."""
 _PARSING = threading.Lock()
 """NumPy parses headers as Python literals, which in CPython 3.11 no two threads may do at once: one
 of them may end in a SystemError (python/cpython#106905)."""
