@@ -160,8 +160,9 @@ def test_a_checkpoint_that_is_being_written_is_seen(
 @pytest.mark.parametrize("case", plan(short=True), ids=lambda case: case.name)
 def test_killed_jobs_go_on(case: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     planned = [kill.kind for kill in case.kills]
+    output = tmp_path_factory.mktemp("chaos")
     for _ in range(3):  # a phase may be over before its kill
-        kills, problem = run(case, tmp_path_factory.mktemp("chaos"))
+        kills, problem = run(case, output)
         assert not problem
         if [kill["kind"] for kill in kills] == planned:
             break

@@ -20,7 +20,7 @@ pytestmark = [
     ),
 ]
 
-SIZES = Sizes(obs_dim=5, action_dim=2, horizon=3, batch_size=48, hidden=(32, 32))
+SIZES = Sizes(obs_dim=5, action_dim=2, horizon=3, batch_size=48, hidden=(32,))
 """Few candidates, yet enough of them that choosing among them is compiled too."""
 CASES = {
     "FMQ offline": (Case(FMQConfig, sizes=SIZES), torch.float32),
