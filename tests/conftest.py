@@ -22,6 +22,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import Command, run_here
+
 REPO_ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -63,6 +65,12 @@ def ray_session() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def rllib_here(ray_session: None) -> Command:
+    """``rllib("train", ...)`` in this process and the tests' own Ray."""
+    return run_here
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +21,19 @@ ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
 # Processes that import torch and Ray, one after the other, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(1_200)
+
+
+def run_here(script: str, *arguments: str | Path) -> str:
+    """Run an example in this process and the tests' own Ray, and return what it printed."""
+    import ray
+
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(ray, "init", lambda *args, **settings: None)
+        patch.setattr(ray, "shutdown", lambda: None)
+        patch.setattr(sys, "argv", [script, *map(str, arguments)])
+        runpy.run_path(str(EXAMPLES / script), run_name="__main__")
+    return printed.getvalue()
 
 
 def run(script: str, *arguments: str | Path) -> str:
@@ -53,9 +69,9 @@ def test_quickstart(quickstart: tuple[Path, str]) -> None:
 
 
 @pytest.mark.slow
-def test_fmq_in_python(quickstart: tuple[Path, str], tmp_path: Path) -> None:
+def test_fmq_in_python(quickstart: tuple[Path, str], tmp_path: Path, ray_session: None) -> None:
     folder, _ = quickstart
-    output = run(
+    output = run_here(
         "fmq_in_python.py",
         folder / "offline",
         "--dataset",
@@ -77,9 +93,9 @@ def test_fmq_in_python(quickstart: tuple[Path, str], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_tune_eta_beta(quickstart: tuple[Path, str], tmp_path: Path) -> None:
+def test_tune_eta_beta(quickstart: tuple[Path, str], tmp_path: Path, ray_session: None) -> None:
     folder, _ = quickstart
-    output = run(
+    output = run_here(
         "tune_eta_beta.py",
         folder / "offline",
         "--dataset",
@@ -101,27 +117,27 @@ def test_tune_eta_beta(quickstart: tuple[Path, str], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_own_environment(tmp_path: Path) -> None:
-    output = run("own_environment.py", "--smoke", "--out", tmp_path)
+def test_own_environment(tmp_path: Path, ray_session: None) -> None:
+    output = run_here("own_environment.py", "--smoke", "--out", tmp_path)
     assert (tmp_path / "reach.npz").is_file()
     assert (tmp_path / "checkpoint" / "learner_group").is_dir()
     assert output.count("steps an episode") == 5
 
 
 @pytest.mark.slow
-def test_evaluate_all_selectors(quickstart: tuple[Path, str]) -> None:
+def test_evaluate_all_selectors(quickstart: tuple[Path, str], ray_session: None) -> None:
     folder, _ = quickstart
-    output = run("evaluate_all_selectors.py", folder / "online", "--episodes", "1")
+    output = run_here("evaluate_all_selectors.py", folder / "online", "--episodes", "1")
     nfe = [line[18:23].strip() for line in output.splitlines()[2:]]
     assert nfe == ["1", "4", "32", "320", "4", "20", "36"]
 
 
 @pytest.mark.slow
-def test_values_of_searches(quickstart: tuple[Path, str]) -> None:
+def test_values_of_searches(quickstart: tuple[Path, str], ray_session: None) -> None:
     folder, _ = quickstart
     dataset = folder / "cube-single-play-v0.npz"
     runs = (folder / "offline", folder / "online")
-    output = run("values_of_searches.py", *runs, "--dataset", dataset, "--observations", "64")
+    output = run_here("values_of_searches.py", *runs, "--dataset", dataset, "--observations", "64")
     lines = output.splitlines()
     assert lines[0].startswith("mean over 2 policies, 64 observations")
     q = {line[:25].strip(): float(line[25:].split()[1]) for line in lines[2:11]}

@@ -48,9 +48,9 @@ def test_fmq_moves_by_the_radius_and_gains_value(ray_session: None, two_modes: P
             lr=1e-3,
         )
         .phases(
-            offline_updates=2_000,
-            online_env_steps=3_000,
-            updates_per_iteration=1_000,
+            offline_updates=1_500,
+            online_env_steps=2_000,
+            updates_per_iteration=500,
             learning_starts=100,
         )
         .debugging(seed=0)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.cli.conftest import PENDULUM, Command, Outcome
+from tests.cli.conftest import PENDULUM
+from tests.command import Command, Outcome
 
 AREAS = ("cli", "config", "dataset", "checkpoint", "environment")
 DATA = "data.npz"

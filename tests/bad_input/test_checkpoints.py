@@ -18,7 +18,8 @@ from rllib_fmq.learner.initial_checkpoint import read_initial_state
 from rllib_fmq.rollout.checkpoints import load_policy
 from tests.bad_input.cases_dataset import good_arrays, npz
 from tests.bad_input.harness import Case, Record, check, fmq, snapshot
-from tests.cli.conftest import PENDULUM, Command
+from tests.cli.conftest import PENDULUM
+from tests.command import Command
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.bad_input import cases_cli, cases_config, cases_dataset, cases_environment
 from tests.bad_input.harness import Case, Record, check
-from tests.cli.conftest import Command
+from tests.command import Command
 
 pytestmark = pytest.mark.timeout(60)
 

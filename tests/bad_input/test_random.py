@@ -15,7 +15,7 @@ from rllib_fmq import FMQConfig
 from rllib_fmq.algorithms.settings import FlowMapSettings
 from tests.bad_input.cases_dataset import columns, good_arrays, hdf5, npz
 from tests.bad_input.harness import STARTED, Record, check_handled, fmq, snapshot
-from tests.cli.conftest import Command, Outcome
+from tests.command import Command, Outcome
 
 pytestmark = pytest.mark.timeout(300)
 

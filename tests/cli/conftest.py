@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import subprocess
 import sys
-import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import gymnasium as gym
@@ -16,6 +11,7 @@ import numpy as np
 import pytest
 
 from rllib_fmq.data.formats.transitions_npz import save_transitions
+from tests.command import Command, Outcome, restored, run_rllib
 
 TINY = (
     '{"actor_hidden": [16], "critic_hidden": [16], "num_candidates": 2, "horizon_length": 2, '
@@ -25,26 +21,11 @@ TINY = (
 PENDULUM = "Pendulum-v1"
 
 
-@dataclass
-class Outcome:
-    """What a call of the command did."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Outcome]
-
-
 @pytest.fixture()
 def rllib(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
     """``rllib("plot", folder)`` in this process; for calls that do not start Ray."""
     from rllib_fmq.cli import main
 
-    environment = dict(os.environ)
-    names = [None, "ray", "ray.tune", "ray.rllib", "ray.train", "ray.air", "ray.data"]
-    levels = {name: logging.getLogger(name).level for name in names}
     monkeypatch.setattr(sys, "argv", ["rllib"])
 
     def call(*arguments: str | Path) -> Outcome:
@@ -53,24 +34,8 @@ def rllib(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
         captured = capsys.readouterr()
         return Outcome(code, captured.out, captured.err)
 
-    with warnings.catch_warnings():
+    with restored():
         yield call
-    os.environ.clear()
-    os.environ.update(environment)
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
-
-
-def run_rllib(*arguments: str | Path, timeout: float = 900.0) -> Outcome:
-    """The command in a process of its own, as a user calls it."""
-    process = subprocess.run(
-        [sys.executable, "-m", "rllib_fmq.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    return Outcome(process.returncode, process.stdout, process.stderr)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.conftest import PENDULUM, Command
+from tests.cli.conftest import PENDULUM
+from tests.command import Command
 
 Spoil = Callable[[dict[str, np.ndarray]], None]
 

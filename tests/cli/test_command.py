@@ -10,7 +10,7 @@ import time
 import pytest
 
 from rllib_fmq.cli.options import TrainOptions
-from tests.cli.conftest import Command
+from tests.command import Command
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from rllib_fmq.data.downloads import locate, transfer
-from tests.cli.conftest import Command, run_rllib
+from tests.command import Command, run_rllib
 from tests.data.downloads.servers import Fault, FaultyServer, Resource, serving
 
 FILE = "scene-play-v0.npz"

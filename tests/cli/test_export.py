@@ -14,7 +14,7 @@ from rllib_fmq.checkpointing.manifest import write_manifest
 from rllib_fmq.checkpointing.policy_file import POLICY_FILE, to_json
 from rllib_fmq.checkpointing.trust import MODULE
 from rllib_fmq.serving import Policy
-from tests.cli.conftest import Command
+from tests.command import Command
 from tests.serving.conftest import HIGH, LOW, make_policy
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from rllib_fmq.data.generation.generate import generate_dataset
-from tests.cli.conftest import TINY, run_rllib
+from tests.cli.conftest import TINY
+from tests.command import Command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
 
@@ -30,10 +31,10 @@ def cube_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def test_remote_runners_and_learners(cube_data: Path, tmp_path: Path) -> None:
-    outcome = run_rllib(
+def test_remote_runners_and_learners(cube_data: Path, tmp_path: Path, rllib_here: Command) -> None:
+    outcome = rllib_here(
         *("train", "--algo", "FMQ", "--env", "cube-single-play-singletask-task2-v0"),
-        *("--dataset", cube_data, "--config", TINY),
+        *("--dataset", cube_data, "--config", TINY[:-1] + ', "num_cpus_per_learner": 0.5}'),
         *("--num-env-runners", "2", "--num-learners", "2"),
         *("--offline-updates", "20", "--online-env-steps", "60"),
         *("--evaluation-interval", "10", "--evaluation-episodes", "1"),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rllib_fmq.data.formats.transitions_npz import save_transitions
-from tests.cli.conftest import TINY, run_rllib
+from tests.cli.conftest import TINY
+from tests.command import Command, run_rllib
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -69,7 +72,16 @@ MODULE = """
 """
 
 
-def test_own_factory_success_and_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def forget_the_module() -> Iterator[None]:
+    """Each test has a file of its own."""
+    yield
+    sys.modules.pop("my_reach", None)
+
+
+def test_own_factory_success_and_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rllib: Command
+) -> None:
     (tmp_path / "my_reach.py").write_text(textwrap.dedent(MODULE))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     rng = np.random.default_rng(0)
@@ -98,7 +110,8 @@ def test_own_factory_success_and_limit(tmp_path: Path, monkeypatch: pytest.Monke
     assert last["evaluation"]["env_runners"]["episode_len_mean"] == 15
 
     strip = tmp_path / "strip.png"
-    outcome = run_rllib(
+    monkeypatch.syspath_prepend(tmp_path)
+    outcome = rllib(
         *("evaluate", tmp_path / "results" / "run", "--episodes", "2", "--strip", strip),
         *("-o", tmp_path / "outcomes.json", "--trust"),
     )
@@ -112,11 +125,11 @@ def test_own_factory_success_and_limit(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_what_is_wrong_with_it_shows_before_ray_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rllib: Command
 ) -> None:
     (tmp_path / "my_reach.py").write_text(textwrap.dedent(MODULE))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    outcome = run_rllib(
+    monkeypatch.syspath_prepend(tmp_path)
+    outcome = rllib(
         *("train", "--algo", "FMQ", "--env", "my_reach:mak", "--dataset", tmp_path / "no.npz")
     )
     assert outcome.code == 1 and len(outcome.err.strip().splitlines()) == 1

@@ -13,7 +13,8 @@ from rllib_fmq import FMQConfig
 from rllib_fmq.data.generation.low_level_policy import make_policy, save_low_level_policy
 from rllib_fmq.data.loading import load_dataset
 from rllib_fmq.tasks.catalog import find_task, paper_tasks
-from tests.cli.conftest import TINY, run_rllib
+from tests.cli.conftest import TINY
+from tests.command import Command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
 
@@ -40,7 +41,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
-def generate(dataset: str, folder: Path) -> None:
+def generate(dataset: str, folder: Path, rllib: Command) -> None:
     """Make a dataset with the command, unless a test before did."""
     name = dataset.removesuffix("-mh")
     if list(folder.rglob(f"{name}*")):
@@ -58,7 +59,7 @@ def generate(dataset: str, folder: Path) -> None:
         weak = save_low_level_policy(folder / f"{robot}-policy.npz", policy)
         options += ["--policy", str(weak)]
     options += ["--num-workers", "0"]  # starting Ray takes longer than these few episodes
-    outcome = run_rllib("data", "generate", name, *options, "-o", folder / "")
+    outcome = rllib("data", "generate", name, *options, "-o", folder / "")
     assert outcome.code == 0, outcome.err
 
 
@@ -72,28 +73,27 @@ def test_offline_and_online_phase(
     data_dir: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
+    rllib_here: Command,
 ) -> None:
     monkeypatch.setenv("RLLIB_FMQ_DATA_DIR", str(data_dir))
     task = find_task(name)
     assert task is not None
-    generate(task.dataset, data_dir)
+    generate(task.dataset, data_dir, rllib_here)
     table = load_dataset("auto", name, download=False)
     assert (table.obs_dim, table.action_dim) == (task.obs_dim, task.action_dim)
     if "maze" not in task.name:
         assert table.terminated.any(), "no success in the data"
 
     if name in BY_COMMAND:
-        last = train_by_command(name, table.num_steps, tmp_path)
+        last = train_by_command(name, table.num_steps, tmp_path, rllib_here)
     else:
-        request.getfixturevalue("ray_session")
         last = train_here(name)
     assert last["done"] and last["num_online_env_steps"] >= 60
     assert last["num_updates"] == 20 + last["num_online_env_steps"] - 10
 
 
-def train_by_command(name: str, num_rows: int, folder: Path) -> dict[str, Any]:
-    outcome = run_rllib(
+def train_by_command(name: str, num_rows: int, folder: Path, rllib: Command) -> dict[str, Any]:
+    outcome = rllib(
         *("train", "--algo", "FMQ", "--env", name, "--config", TINY),
         *("--offline-updates", "20", "--online-env-steps", "60", "--evaluation-interval", "0"),
         *("--storage-path", folder, "-n", "run", "--no-artifacts"),

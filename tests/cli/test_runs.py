@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ray
 
-from rllib_fmq.cli import training
 from rllib_fmq.flow.selection import SelectorSettings
-from tests.cli.conftest import PENDULUM, TINY, Command, Outcome, run_rllib
+from tests.cli.conftest import PENDULUM, TINY
+from tests.command import Command, Outcome
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
 Run = tuple[Path, Outcome]
@@ -189,7 +188,7 @@ def test_plot(pendulum_run: Run, rllib: Command, tmp_path: Path) -> None:
 
 
 def test_online_only_from_a_checkpoint_and_a_grid(
-    pendulum_run: Run, pendulum_data: Path, tmp_path: Path
+    pendulum_run: Run, pendulum_data: Path, tmp_path: Path, rllib_here: Command
 ) -> None:
     storage = pendulum_run[0]
     file = tmp_path / "search.py"
@@ -202,7 +201,7 @@ def test_online_only_from_a_checkpoint_and_a_grid(
         "config.training(lambda_sd=tune.grid_search([0.5, 1.0]))\n"
         "stop = {'num_online_env_steps': 20}\n"
     )
-    outcome = run_rllib(
+    outcome = rllib_here(
         *("train", "file", file, "--dataset", pendulum_data, "--initial-checkpoint"),
         *(storage / "run", "--online-env-steps", "1000", "--no-artifacts"),
         *("--evaluation-interval", "0", "--storage-path", tmp_path, "-n", "grid"),
@@ -217,12 +216,13 @@ def test_online_only_from_a_checkpoint_and_a_grid(
 
 
 def test_restore_goes_on_where_the_checkpoint_ended(
-    pendulum_run: Run, pendulum_data: Path, tmp_path: Path
+    pendulum_run: Run, pendulum_data: Path, tmp_path: Path, rllib_here: Command
 ) -> None:
     def restore(name: str, data: Path, config: str) -> Outcome:
-        return run_rllib(
+        return rllib_here(
             *("train", "--algo", "FMQ", "--env", PENDULUM, "--dataset", data, "--config", config),
             *("--offline-updates", "40", "--online-env-steps", "60", "--no-artifacts"),
+            *("--max-failures", "0"),
             *("--restore", pendulum_run[0] / "run", "--storage-path", tmp_path, "-n", name),
         )
 
@@ -248,11 +248,13 @@ def test_restore_goes_on_where_the_checkpoint_ended(
     assert "trained on another dataset" in outcome.err
 
 
-def test_resume_of_a_finished_experiment_changes_nothing(pendulum_run: Run) -> None:
+def test_resume_of_a_finished_experiment_changes_nothing(
+    pendulum_run: Run, rllib_here: Command
+) -> None:
     storage = pendulum_run[0]
     before = results_of(only_trial(storage))
     (only_trial(storage) / "params.pkl").unlink()  # Tune writes it late: a kill may come before
-    outcome = run_rllib(
+    outcome = rllib_here(
         *("train", "--resume", "--trust", "-n", "run", "--storage-path", storage),
         "--no-artifacts",
     )
@@ -261,18 +263,12 @@ def test_resume_of_a_finished_experiment_changes_nothing(pendulum_run: Run) -> N
 
 
 def test_a_job_that_always_fails_is_given_up(
-    ray_session: None,
-    pendulum_data: Path,
-    rllib: Command,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    pendulum_data: Path, rllib_here: Command, tmp_path: Path
 ) -> None:
-    # In the tests' own Ray, which takes half of the time.
-    monkeypatch.setattr(training, "_start_ray", lambda *args: None)
-    monkeypatch.setattr(ray, "shutdown", lambda: None)
-    outcome = rllib(
+    outcome = rllib_here(
         *("train", "--algo", "FMQ", "--env", PENDULUM, "--dataset", pendulum_data),
         *("--config", TINY[:-1] + ', "max_loss": 1e-12}', "--max-failures", "1"),
+        *("--offline-updates", "40"),
         *("--evaluation-interval", "0", "--no-artifacts", "--storage-path", tmp_path, "-n", "run"),
     )
     assert outcome.code == 1, outcome.err
@@ -284,8 +280,8 @@ def test_a_job_that_always_fails_is_given_up(
     assert log.count("Failure #") == 2
 
 
-def test_rllibs_own_algorithms(tmp_path: Path) -> None:
-    outcome = run_rllib(
+def test_rllibs_own_algorithms(rllib_here: Command, tmp_path: Path) -> None:
+    outcome = rllib_here(
         *("train", "--algo", "PPO", "--env", "CartPole-v1", "--num-env-runners", "0"),
         *("--config", '{"train_batch_size_per_learner": 200, "num_epochs": 1}'),
         *("--stop", '{"training_iteration": 1}', "--storage-path", tmp_path, "-n", "ppo"),
@@ -293,13 +289,13 @@ def test_rllibs_own_algorithms(tmp_path: Path) -> None:
     assert outcome.code == 0, outcome.err
     assert "iteration 1  env steps" in outcome.out
     assert (only_trial(tmp_path, "ppo") / "curves.png").exists()
-    refused = run_rllib("evaluate", tmp_path / "ppo")
+    refused = rllib_here("evaluate", tmp_path / "ppo")
     assert refused.code == 1 and refused.err.count("\n") == 1
     assert "of another algorithm: expected one of FMQ, QGBS, MVP or QC" in refused.err
 
 
-def test_more_gpus_than_there_are(pendulum_data: Path, tmp_path: Path) -> None:
-    outcome = run_rllib(
+def test_more_gpus_than_there_are(pendulum_data: Path, rllib_here: Command, tmp_path: Path) -> None:
+    outcome = rllib_here(
         *("train", "--algo", "FMQ", "--env", PENDULUM, "--dataset", pendulum_data),
         *("--num-learners", "1", "--num-gpus-per-learner", "1", "--ray-num-gpus", "0"),
         *("--storage-path", tmp_path / "results"),

@@ -20,7 +20,8 @@ from rllib_fmq.cli.errors import CommandError
 from rllib_fmq.cli.options import TrainOptions
 from rllib_fmq.learner.initial_checkpoint import read_initial_state
 from rllib_fmq.rollout.checkpoints import evaluate_checkpoint, load_policy
-from tests.cli.conftest import PENDULUM, TINY, Command
+from tests.cli.conftest import PENDULUM, TINY
+from tests.command import Command
 
 MODULE_STATE = "learner_group/learner/rl_module/default_policy/module_state.pkl"
 RUNNER_STATE = "env_runner/state.pkl"

@@ -13,7 +13,8 @@ from rllib_fmq.data.formats.transitions_npz import save_transitions
 from rllib_fmq.rollout import video
 from rllib_fmq.rollout.frames import spaced_steps, write_strip, write_video
 from rllib_fmq.rollout.video import VideoSettings, record_in_subprocess
-from tests.cli.conftest import TINY, run_rllib
+from tests.cli.conftest import TINY
+from tests.command import Command, run_rllib
 
 CUBE = "cube-single-play-singletask-task1-v0"
 
@@ -94,7 +95,7 @@ def test_strip_shows_every_frame_where_it_belongs(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def cube_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cube_run(tmp_path_factory: pytest.TempPathFactory, rllib_here: Command) -> Path:
     """Folder of an experiment on the cube, trained for a moment on random numbers."""
     pytest.importorskip("ogbench")
     folder = tmp_path_factory.mktemp("cube")
@@ -109,7 +110,7 @@ def cube_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         terminated=np.zeros(400, bool),
         truncated=np.zeros(400, bool),
     )
-    outcome = run_rllib(
+    outcome = rllib_here(
         *("train", "--algo", "QC", "--env", CUBE, "--dataset", data, "--no-artifacts"),
         *("--config", TINY, "--offline-updates", "20", "--online-env-steps", "0"),
         *("--evaluation-interval", "0", "--storage-path", folder, "-n", "qc"),

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from rllib_fmq.studies.store import read_configs, read_info, read_results
-from tests.cli.conftest import Outcome, run_rllib
+from tests.command import Command, Outcome
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +58,7 @@ class Small:
 
     def __init__(self, folder: Path, data: Path) -> None:
         self.file, self.out = folder / "small.py", folder / "out"
-        self.write("(0, 1)")
+        self.write("(0,)")
         self.arguments = (
             *("study", "run", str(self.file), "--dataset-dir", str(data)),
             *("-o", str(self.out), "--ray-num-cpus", "2"),
@@ -90,9 +90,9 @@ class Small:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory, rllib_here: Command) -> Path:
     folder = tmp_path_factory.mktemp("maze")
-    made = run_rllib(
+    made = rllib_here(
         *("data", "generate", "pointmaze-medium-navigate-v0", "--steps", "2000", "--seed", "0"),
         *("--val-fraction", "0", "--num-workers", "0"),
         *("-o", folder / "pointmaze-medium-navigate-v0.npz"),
@@ -114,8 +114,8 @@ def before(killed: Small) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def resumed(killed: Small, before: dict[str, str]) -> Outcome:
-    return run_rllib(*killed.arguments)
+def resumed(killed: Small, before: dict[str, str], rllib_here: Command) -> Outcome:
+    return rllib_here(*killed.arguments)
 
 
 def test_kill_leaves_a_table_that_can_be_read(killed: Small, before: dict[str, str]) -> None:
@@ -137,12 +137,12 @@ def test_second_start_runs_what_is_missing(
         assert after[name].startswith(before[name])  # append-only
     table = read_results(killed.out)
     final = table[(table["kind"] == "final") & (table["setting"] == "default")]
-    # 2 tasks x 2 seeds: offline by best-of-N; FMQ by best-of-N and QGBS; MVP by best-of-N.
+    # 2 tasks: offline by best-of-N; FMQ by best-of-N and QGBS; MVP by best-of-N.
     assert final.groupby(["method", "selector"]).size().to_dict() == {
-        ("FMQ", "best_of_n"): 4,
-        ("FMQ", "qgbs"): 4,
-        ("FMQ/MVP", "best_of_n"): 4,
-        ("MVP", "best_of_n"): 4,
+        ("FMQ", "best_of_n"): 2,
+        ("FMQ", "qgbs"): 2,
+        ("FMQ/MVP", "best_of_n"): 2,
+        ("MVP", "best_of_n"): 2,
     }
     assert not final.duplicated(["trial", "selector_config"]).any()
 
@@ -156,7 +156,7 @@ def test_trial_that_fails_is_reported_and_does_not_stop_the_others(resumed: Outc
         r"1 trial cannot start, such as online-\S+-FMQ-fails-s0-\S+: its offline", line
     )
     assert f"its offline phase {failed} is not finished" in line
-    assert "12 of 14 trials are complete" in resumed.out
+    assert "6 of 8 trials are complete" in resumed.out
 
 
 def test_online_phases_start_from_shared_offline_policies(killed: Small, resumed: Outcome) -> None:
@@ -164,7 +164,7 @@ def test_online_phases_start_from_shared_offline_policies(killed: Small, resumed
     default = table[table["setting"] == "default"]
     online = default[default["phase"] == "online"]
     parents = online.groupby(["task", "seed"])["parent"].agg(lambda names: sorted(set(names)))
-    assert [len(names) for names in parents] == [1, 1, 1, 1]
+    assert [len(names) for names in parents] == [1, 1]
     offline = default[default["phase"] == "offline"]
     assert set(offline["trial"]) == {names[0] for names in parents}
     assert set(offline["method"]) == {"FMQ/MVP"}
@@ -190,38 +190,44 @@ def test_table_says_what_was_run(killed: Small, resumed: Outcome) -> None:
     assert fmq["displacement"].notna().any()
     info = read_info(killed.out)
     assert info["name"] == "small"
-    assert len(info["trials"]) == 14
+    assert len(info["trials"]) == 8
     assert info["command"] == "rllib " + " ".join(
         killed.arguments[:-2]  # without the CPUs, which change nothing
     )
     assert str(killed.out) not in json.dumps(read_configs(killed.out))
 
 
-def test_finished_study_runs_nothing_new_but_what_failed(killed: Small, resumed: Outcome) -> None:
+def test_finished_study_runs_nothing_new_but_what_failed(
+    killed: Small, resumed: Outcome, rllib_here: Command
+) -> None:
     before = killed.rows()
-    again = run_rllib(*killed.arguments, "--only", "default")
+    again = rllib_here(*killed.arguments, "--only", "default")
     assert again.code == 0, again.err
     assert "starts" not in again.out
     assert killed.rows() == before
 
 
-def test_seeds_that_are_added_later_run_alone(killed: Small, resumed: Outcome) -> None:
+def test_seeds_that_are_added_later_run_alone(
+    killed: Small, resumed: Outcome, rllib_here: Command
+) -> None:
     before = killed.rows()
-    killed.write("(0, 1, 2)")
-    again = run_rllib(*killed.arguments, "--only", "-MVP-", "--only", "task1")
+    killed.write("(0, 1)")
+    again = rllib_here(*killed.arguments, "--only", "-MVP-", "--only", "task1")
     assert again.code == 0, again.err
     new = set(killed.rows()) - set(before)
     assert {re.sub(r"-[0-9a-f]{12}$", "", name) for name in new} == {
-        "offline-pointmaze-medium-navigate-singletask-task1-v0-s2",
-        "online-pointmaze-medium-navigate-singletask-task1-v0-MVP-default-s2",
+        "offline-pointmaze-medium-navigate-singletask-task1-v0-s1",
+        "online-pointmaze-medium-navigate-singletask-task1-v0-MVP-default-s1",
     }
 
 
-def test_dry_run_lists_trials_and_starts_nothing(tmp_path: Path, data: Path) -> None:
+def test_dry_run_lists_trials_and_starts_nothing(
+    tmp_path: Path, data: Path, rllib_here: Command
+) -> None:
     small = Small(tmp_path, data)
-    listed = run_rllib(*small.arguments, "--dry-run")
+    listed = rllib_here(*small.arguments, "--dry-run")
     assert listed.code == 0, listed.err
-    assert len(re.findall(r"^ +to run  o", listed.out, flags=re.M)) == 14
+    assert len(re.findall(r"^ +to run  o", listed.out, flags=re.M)) == 8
     assert not small.out.exists()
 
 
@@ -236,12 +242,13 @@ class StopSeedOne(FIFOScheduler):
 """
 
 
-def test_scheduler_stops_what_falls_behind(tmp_path: Path, data: Path) -> None:
+def test_scheduler_stops_what_falls_behind(tmp_path: Path, data: Path, rllib_here: Command) -> None:
     small = Small(tmp_path, data)
+    small.write("(0, 1)")
     text = small.file.read_text().split("    settings=")[0]
     text = text.replace("for n in (1, 2)", "for n in (1,)").replace(', Method("MVP")', "")
     small.file.write_text(STOPPER + text + "    scheduler=StopSeedOne(),\n)\n")
-    first = run_rllib(*small.arguments)
+    first = rllib_here(*small.arguments)
     assert first.code == 0, first.err
     assert "3 of 4 trials are complete, 1 stopped by the scheduler" in first.out
     table = read_results(small.out)
@@ -249,9 +256,9 @@ def test_scheduler_stops_what_falls_behind(tmp_path: Path, data: Path) -> None:
     assert online.groupby("seed")["env_step"].max().to_dict() == {0: 60, 1: 20}
     assert set(online[online["kind"] == "final"]["seed"]) == {0}
     before = small.rows()
-    assert run_rllib(*small.arguments).code == 0
+    assert rllib_here(*small.arguments).code == 0
     assert small.rows() == before
     small.file.write_text(text + ")\n")  # without the scheduler, what it stopped goes on
-    assert run_rllib(*small.arguments).code == 0
+    assert rllib_here(*small.arguments).code == 0
     online = read_results(small.out).query("phase == 'online'")
     assert online.groupby("seed")["env_step"].max().to_dict() == {0: 60, 1: 60}
