@@ -268,7 +268,7 @@ def test_a_job_that_always_fails_is_given_up(
     outcome = rllib_here(
         *("train", "--algo", "FMQ", "--env", PENDULUM, "--dataset", pendulum_data),
         *("--config", TINY[:-1] + ', "max_loss": 1e-12}', "--max-failures", "1"),
-        *("--offline-updates", "40"),
+        *("--offline-updates", "40", "--online-env-steps", "40"),
         *("--evaluation-interval", "0", "--no-artifacts", "--storage-path", tmp_path, "-n", "run"),
     )
     assert outcome.code == 1, outcome.err
