@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -271,10 +272,14 @@ def _apply_flags(config: Any, options: TrainOptions) -> None:
 
 def _make_paths_absolute(config: Any) -> None:
     """Trials run in folders of their own."""
-    from rllib_fmq.algorithms.paths import absolute_path
+    from rllib_fmq.algorithms.paths import AUTO, absolute_path
+    from rllib_fmq.data.downloads.locate import DATA_DIR_VARIABLE
     from rllib_fmq.rollout.checkpoints import find_checkpoint
 
     config.dataset = absolute_path(config.dataset)
+    if config.dataset == AUTO and config.dataset_dir is None:
+        # The processes of a Ray that is joined may have been started without it.
+        config.dataset_dir = os.environ.get(DATA_DIR_VARIABLE) or None
     config.dataset_dir = absolute_path(config.dataset_dir, "dataset_dir")
     checkpoint = absolute_path(config.initial_checkpoint, "initial_checkpoint")
     if checkpoint is not None:
