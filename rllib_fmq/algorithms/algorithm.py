@@ -152,6 +152,9 @@ class FlowMapAlgorithm(TuneTrial):
             sampled = self._collect(end)
             self._request(ahead, end)
             self._learn(sampled.fragments)
+        if self.num_online_env_steps >= config.online_env_steps:
+            while len(self._rounds):  # asked for before a round brought more than its share
+                self._learn(self._receive().fragments)
         self._stored_outside = False
 
     def _steps_per_iteration(self) -> int:

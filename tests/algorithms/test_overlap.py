@@ -143,6 +143,21 @@ def test_what_is_stored_for_a_checkpoint_is_learned_from_afterwards(no_ray: None
     assert max(algo.lags) <= 3
 
 
+def test_a_round_left_over_by_a_surplus_is_stored_and_learned_from(no_ray: None) -> None:
+    algo = Simulated(lag=2, step_seconds=0.1, update_seconds=0.1, updates_per_iteration=ROUND)
+    while algo.num_online_env_steps + algo._rounds.num_steps < 4_000:
+        algo._online_iteration()
+    assert len(algo._rounds) == 2
+    for runner in algo.env_runner_group.runners.values():
+        runner.surplus = ROUND
+    algo.run()
+    assert len(algo._rounds) == 0
+    stored = sum(runner._next for runner in algo.env_runner_group.runners.values())
+    assert 4_000 < algo.num_online_env_steps == stored
+    assert algo.num_online_updates == stored - 100
+    assert max(algo.lags) == 2
+
+
 def test_a_phase_ends_with_an_iteration_and_not_with_a_checkpoint(no_ray: None) -> None:
     # Nothing is owed for the last steps, which a checkpoint stores.
     algo = Simulated(

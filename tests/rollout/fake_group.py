@@ -27,6 +27,8 @@ class FakeRunner:
         self.weights: list[Any] = []
         self._weights_seq_no = 0
         self._next = 0
+        self.surplus = 0
+        """Steps more than asked for, as RLlib's vector of environments may bring."""
         self.num_drops = 0
 
     def drop_episodes(self) -> None:
@@ -38,7 +40,7 @@ class FakeRunner:
     def sample(self, *, num_timesteps: int) -> list[list[int]]:
         self.requested.append(num_timesteps)
         first = self._next
-        self._next += num_timesteps
+        self._next += num_timesteps + self.surplus
         return [list(range(first, self._next))]
 
     def get_metrics(self) -> dict[str, Any]:

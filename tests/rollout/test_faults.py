@@ -170,7 +170,7 @@ def test_hangs_are_left_behind(
     runner_of: Callable[..., FlowMapEnvRunner], mode: str, tmp_path: Path
 ) -> None:
     config = {"fault": "hang", "first": 3, "every": 1000, "counter": str(tmp_path / "n")}
-    runner = runner_of(config, mode=mode, env_step_timeout_s=1.0)
+    runner = runner_of(config, mode=mode, env_step_timeout_s=3.0)
     fragments, totals = collect(runner, 4, 20)
     check_fragments(fragments)
     assert totals["timeout"] == 1
