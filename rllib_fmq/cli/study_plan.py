@@ -34,10 +34,9 @@ def show_plan(study: Study, trials: Sequence[Trial], folder: Path, max_concurren
     from rllib_fmq.studies.calibration import calibrate
     from rllib_fmq.studies.costs import cost_key
     from rllib_fmq.studies.plan import make_plan
-    from rllib_fmq.studies.run import stages
-    from rllib_fmq.studies.trial_run import is_complete
+    from rllib_fmq.studies.run import batches, is_over, stages
 
-    left = [trial for trial in trials if not is_complete(folder, trial)]
+    left = [trial for trial in trials if not is_over(study, folder, trial)]
     done = len(trials) - len(left)
     typer.echo(f"{len(trials)} trials, {done} of them done; {len(left)} to run")
     if not left:
@@ -52,14 +51,14 @@ def show_plan(study: Study, trials: Sequence[Trial], folder: Path, max_concurren
         if made:
             with contextlib.suppress(OSError):  # somebody else put something into it
                 folder.rmdir()
-    batches = [
+    jobs = [
         [_job(study, trial, measured[costs[trial.id]]) for trial in batch]
         for stage in stages(left)
-        for batch in _batches(study, stage)
+        for batch in batches(study, stage)
     ]
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     _print_calibrations(left, costs, measured)
-    _print_plan(make_plan(batches, machines, max_concurrent), machines)
+    _print_plan(make_plan(jobs, machines, max_concurrent), machines)
     if study.scheduler is not None:
         typer.echo("the study's scheduler will stop some of them earlier: this is the most")
 
@@ -71,14 +70,6 @@ def _job(study: Study, trial: Trial, measured: Calibration) -> Job:
 
     seconds = trial_seconds(work_of(trial, study.checkpoint_interval), measured)
     return Job(trial, trial_resources(study, trial).bundles, seconds)
-
-
-def _batches(study: Study, stage: Sequence[Trial]) -> list[list[Trial]]:
-    """A stage as it is run: task by task where trials of a task compete."""
-    if study.scheduler is None:
-        return [list(stage)]
-    tasks = dict.fromkeys(trial.task for trial in stage)
-    return [[trial for trial in stage if trial.task == task] for task in tasks]
 
 
 def _print_calibrations(

@@ -16,11 +16,10 @@ from typing import Any
 from rllib_fmq.algorithms.config import FlowMapConfig
 from rllib_fmq.errors import root_cause
 from rllib_fmq.flow.selection import SelectorSettings
-from rllib_fmq.learner.compiling import will_compile
 from rllib_fmq.rollout.checkpoints import load_policy
 from rllib_fmq.rollout.evaluation import evaluate_episodes, make_single_env
 from rllib_fmq.seeds import FINAL_EVALUATION_SEED
-from rllib_fmq.studies.costs import Calibration, cost_key, selector_key
+from rllib_fmq.studies.costs import Calibration, cost_key, is_compiled, selector_key
 from rllib_fmq.studies.definition import Study
 from rllib_fmq.studies.identity import make_config
 from rllib_fmq.studies.trials import OFFLINE, Trial
@@ -148,9 +147,7 @@ def short_config(trial: Trial) -> FlowMapConfig:
             "interval_anneal_end": 0,
             "conditioning_start": 0,
             "evaluation_interval": None,
-            "compile_updates": will_compile(
-                full, "cuda" if full.num_gpus_per_learner > 0 else "cpu"
-            ),
+            "compile_updates": is_compiled(trial),
         },
     )
 

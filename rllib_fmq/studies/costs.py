@@ -98,16 +98,27 @@ def cost_key(trial: Trial) -> str:
     """
     config = trial.config()
     own = json.loads(offline_key(config)) if trial.phase == OFFLINE else full_config(config)
-    device = "cuda" if config.num_gpus_per_learner > 0 else "cpu"
     return json.dumps(
         {
             "config": {k: v for k, v in own.items() if k not in _FREE_KEYS},
-            "compiled": will_compile(config, device),
+            "compiled": is_compiled(trial),
             "phases": [trial.phase, bool(trial.parent), bool(config.offline_updates)],
             "selectors": [selector_key(s) for s in trial.selectors],
         },
         sort_keys=True,
     )
+
+
+def is_compiled(trial: Trial) -> bool:
+    """Whether a trial's own updates, without those of its parent, are compiled.
+
+    Args:
+        trial: From ``plan_trials``.
+    """
+    config = trial.config()
+    if trial.parent:
+        config.offline_updates = 0
+    return will_compile(config, "cuda" if config.num_gpus_per_learner > 0 else "cpu")
 
 
 def work_of(trial: Trial, checkpoint_interval: int) -> Work:

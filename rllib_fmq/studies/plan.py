@@ -91,10 +91,7 @@ def fit_at_once(bundles: Sequence[Resources], machines: Sequence[Resources]) -> 
 
 def find_room(bundles: Sequence[Resources], machines: Sequence[Resources]) -> bool:
     """Whether one trial fits on the machines, with nothing else on them."""
-    # The smallest machine that suffices leaves the most to other bundles, but not always.
-    by_size = sorted(machines, key=lambda m: (m.get("GPU", 0.0), m.get("CPU", 0.0)))
-    orders = (machines, by_size)
-    return any(_place(bundles, [dict(m) for m in order]) is not None for order in orders)
+    return _place(bundles, [dict(machine) for machine in machines]) is not None
 
 
 def wall_seconds(
@@ -147,11 +144,23 @@ def _place(
     bundles: Sequence[Resources], free: list[dict[str, float]]
 ) -> list[tuple[int, Resources]] | None:
     """Take room for all bundles, the largest first, each on the first machine that has it."""
+    given = range(len(free))
+    # The smallest machine that suffices leaves the most to other bundles, but not always.
+    by_size = sorted(given, key=lambda n: (free[n].get("GPU", 0.0), free[n].get("CPU", 0.0)))
+    for order in (given, by_size):
+        if (placed := _place_in_order(bundles, free, order)) is not None:
+            return placed
+    return None
+
+
+def _place_in_order(
+    bundles: Sequence[Resources], free: list[dict[str, float]], order: Sequence[int]
+) -> list[tuple[int, Resources]] | None:
     placed: list[tuple[int, Resources]] = []
     # What only some machines have goes before what any machine has.
     ordered = sorted(bundles, key=lambda b: (-b.get("GPU", 0.0), -len(b), -b.get("CPU", 0.0)))
     for bundle in ordered:
-        machine = next((n for n, has in enumerate(free) if _holds(has, bundle)), None)
+        machine = next((n for n in order if _holds(free[n], bundle)), None)
         if machine is None:
             _change(free, placed, +1.0)
             return None

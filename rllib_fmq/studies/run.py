@@ -87,7 +87,7 @@ def run_study(
     with locked(folder, f"study {study.name!r}"):
         write_json(folder / INFO, describe_study(study, planned, command))
         progress = StudyProgress(len(trials), say)
-        progress.begin(sum(_is_over(study, folder, t) for t in trials))
+        progress.begin(sum(is_over(study, folder, t) for t in trials))
         try:
             for stage in stages(trials):
                 if not progress.interrupted:
@@ -111,6 +111,27 @@ def stages(trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
     ordered = sorted(trials, key=lambda trial: trial.seed)
     first = [trial for trial in ordered if trial.id in parents]
     return first, [trial for trial in ordered if trial.id not in parents]
+
+
+def batches(study: Study, stage: Sequence[Trial]) -> list[list[Trial]]:
+    """Which trials of a stage run side by side: all, unless a scheduler compares them.
+
+    Success on an easy task says nothing of a hard one, so that each has a scheduler of its own.
+    What has no online phase is not compared, and goes first.
+
+    Args:
+        study: The study.
+        stage: From ``stages``, or a part of one.
+    Returns:
+        Lists of trials; one starts when the one before has ended.
+    """
+    if study.scheduler is None:
+        return [list(stage)] if stage else []
+    online = [trial for trial in stage if trial.phase != OFFLINE]
+    found = [[trial for trial in stage if trial.phase == OFFLINE]]
+    for task in dict.fromkeys(trial.task for trial in online):
+        found.append([trial for trial in online if trial.task == task])
+    return [batch for batch in found if batch]
 
 
 def check_datasets(trials: Sequence[Trial]) -> None:
@@ -169,16 +190,11 @@ def _run_stage(
     ready = [
         trial
         for trial in stage
-        if not _is_over(study, folder, trial) and not _start_error(folder, trial)
+        if not is_over(study, folder, trial) and not _start_error(folder, trial)
     ]
-    online = [trial for trial in ready if trial.phase != OFFLINE]
-    if study.scheduler is None or not online:
-        _run_trials(study, folder, ready, None, max_concurrent, progress)
-        return
-    for task in dict.fromkeys(trial.task for trial in online):
-        # Success on an easy task says nothing of a hard one: each has a scheduler of its own.
-        trials = [trial for trial in ready if trial.task == task]
-        scheduler = copy.deepcopy(study.scheduler)
+    for trials in batches(study, ready):
+        judged = any(trial.phase != OFFLINE for trial in trials)
+        scheduler = copy.deepcopy(study.scheduler) if judged else None
         if not progress.interrupted:
             _run_trials(study, folder, trials, scheduler, max_concurrent, progress)
 
@@ -232,7 +248,7 @@ def _run_trials(
         if ended and not is_trained(folder, trial):
             write_json(trial_folder(folder, trial.id) / STOPPED, {"stopped_by": "scheduler"})
     progress.interrupted = any(
-        not _is_over(study, folder, trial) and trial.id not in progress.errors for trial in trials
+        not is_over(study, folder, trial) and trial.id not in progress.errors for trial in trials
     )
 
 
@@ -259,7 +275,14 @@ def _trial_id(trial: Any) -> str:
     return str(trial.config["trial"])
 
 
-def _is_over(study: Study, folder: Path, trial: Trial) -> bool:
+def is_over(study: Study, folder: Path, trial: Trial) -> bool:
+    """Whether a trial is complete, or was stopped by the study's scheduler.
+
+    Args:
+        study: The study.
+        folder: Of its results.
+        trial: One of its trials.
+    """
     stopped = study.scheduler is not None and (trial_folder(folder, trial.id) / STOPPED).is_file()
     return stopped or is_complete(folder, trial)
 
@@ -273,7 +296,7 @@ def _outcome(
     study: Study, folder: Path, trials: Sequence[Trial], progress: StudyProgress
 ) -> Outcome:
     finished = sum(is_complete(folder, trial) for trial in trials)
-    remaining = [trial for trial in trials if not _is_over(study, folder, trial)]
+    remaining = [trial for trial in trials if not is_over(study, folder, trial)]
     failed = {t.id: progress.errors[t.id] for t in remaining if t.id in progress.errors}
     blocked = {
         trial.id: error

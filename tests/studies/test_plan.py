@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler
 
 from rllib_fmq.studies import Method, Setting, Study, StudyTask, calibration
 from rllib_fmq.studies.calibration import ITERATIONS, calibrate, measure, short_config
@@ -15,16 +16,25 @@ from rllib_fmq.studies.costs import (
     Calibration,
     Work,
     cost_key,
+    is_compiled,
     selector_key,
     trial_seconds,
     work_of,
 )
-from rllib_fmq.studies.plan import Job, describe_bundles, fit_at_once, make_plan, wall_seconds
-from rllib_fmq.studies.run import trial_resources
+from rllib_fmq.studies.plan import (
+    Job,
+    describe_bundles,
+    find_room,
+    fit_at_once,
+    make_plan,
+    wall_seconds,
+)
+from rllib_fmq.studies.run import batches, stages, trial_resources
 from rllib_fmq.studies.trials import Trial, plan_trials
 from tests.problems import TWO_MODES
 
 TASK = "pointmaze-medium-navigate-singletask-task1-v0"
+OTHER_TASK = "pointmaze-medium-navigate-singletask-task2-v0"
 CONFIG = {
     "actor_hidden": [8],
     "critic_hidden": [8],
@@ -126,6 +136,37 @@ def test_packing() -> None:
     assert fit_at_once([{"CPU": 3.0}], [{"CPU": 2.0}, {"CPU": 2.0}]) == 0
     assert fit_at_once([{"CPU": 1.0, "GPU": 0.1}], [{"CPU": 99.0, "GPU": 1.0}]) == 10
     assert describe_bundles(GPU) == "1 CPU + 2 x (1 CPU, 0.5 GPU)"
+
+
+def test_packing_tries_the_smallest_machine_too() -> None:
+    bundles = [{"CPU": 4.0}, {"CPU": 3.0}, {"CPU": 3.0}]
+    machines = [{"CPU": 6.0}, {"CPU": 4.0}]
+    assert find_room(bundles, machines) and fit_at_once(bundles, machines) == 1
+    assert wall_seconds(jobs(2.0, 3.0, bundles=bundles), machines) == 5.0
+
+
+def test_a_scheduler_compares_online_trials_of_one_task() -> None:
+    tasks = [StudyTask(TASK), StudyTask(OTHER_TASK, config={"online_env_steps": 0})]
+    trials = trials_of(tasks=tasks, seeds=(0,))
+    study = Study("s", tasks, [Method("FMQ")], seeds=(0,), scheduler=FIFOScheduler())
+    offline, last = stages(trials)
+    # Offline phases of all tasks at once, and no trial is left out.
+    assert batches(study, offline) == [offline]
+    first, *others = batches(study, last)
+    assert {(t.task, t.phase) for t in first} == {(OTHER_TASK, "offline")}
+    assert [{t.task for t in batch} for batch in others] == [{TASK}]
+    assert sorted(t.id for b in (first, *others) for t in b) == sorted(t.id for t in last)
+    assert batches(dataclasses.replace(study, scheduler=None), last) == [last]
+    assert batches(study, []) == []
+
+
+def test_updates_of_a_parent_do_not_count_for_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rllib_fmq.learner.compiling.has_compiler", lambda device: True)
+    config = {"offline_updates": 100_000, "online_env_steps": 50_000, "evaluation_interval": None}
+    trials = trials_of(config | {"compile_updates": "auto"})
+    assert {(t.phase, is_compiled(t)) for t in trials} == {("offline", True), ("online", False)}
+    online = next(t for t in trials if t.phase == "online")
+    assert not short_config(online).compile_updates
 
 
 def jobs(*seconds: float, bundles: Any = ({"CPU": 1.0},)) -> list[Job]:
