@@ -35,6 +35,8 @@ class PolicyRecord:
     model_config: Mapping[str, Any]
     """Of ``FlowMapModule``."""
     lambda_sd: float
+    jumps_trained: bool
+    """Whether it can act in one step: False where it was trained on the diagonal only."""
     gamma: float
     env: Any = None
     """Name of the environment; a class or a function only if the record is of a config."""
@@ -58,6 +60,8 @@ def record_policy(config: Any, module_class: type, arguments: Mapping[str, Any])
         action_space=arguments["action_space"],
         model_config=dict(arguments["model_config"]),
         lambda_sd=float(config.lambda_sd),
+        # Other objectives refuse to start from a policy whose jumps were not trained.
+        jumps_trained=config.lambda_sd > 0 or config.online_objective != "imitation",
         gamma=float(config.gamma),
         env=config.env,
         env_config=dict(config.env_config),
@@ -97,6 +101,7 @@ def to_json(record: PolicyRecord) -> dict[str, Any]:
         "observation_space": _space_to_json(record.observation_space),
         "action_space": _space_to_json(record.action_space),
         "lambda_sd": record.lambda_sd,
+        "jumps_trained": record.jumps_trained,
         "gamma": record.gamma,
     }
     kind = record.module_class
@@ -202,6 +207,8 @@ def _from_json(content: Mapping[str, Any]) -> PolicyRecord:
         action_space=_space_from_json(content["action_space"]),
         model_config=model_config,
         lambda_sd=float(content["lambda_sd"]),
+        # Older files do not have it.
+        jumps_trained=bool(content.get("jumps_trained", float(content["lambda_sd"]) > 0)),
         gamma=float(content["gamma"]),
         env=env,
         env_config=dict(content["env_config"]),

@@ -128,7 +128,7 @@ def check_selector(record: PolicyRecord, selector: SelectorSettings) -> None:
     Raises:
         ValueError: If the policy was trained on the diagonal only and the selector jumps.
     """
-    if record.lambda_sd == 0.0 and selector.kind != "euler":
+    if not record.jumps_trained and selector.kind != "euler":
         raise ValueError(
             f"selector {selector.kind!r} jumps along the flow map, but this "
             f"{record.algorithm} policy was trained on the diagonal only "

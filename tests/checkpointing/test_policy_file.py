@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 from pyarrow.fs import LocalFileSystem
 
-from rllib_fmq import FMQConfig
+from rllib_fmq import FMQConfig, QCConfig
 from rllib_fmq.checkpointing.policy_file import (
     POLICY_FILE,
     PolicyRecord,
+    _from_json,
     _space_from_json,
     _space_to_json,
     read_policy_file,
+    record_policy,
+    to_json,
     write_policy_file,
 )
 from rllib_fmq.nn.flow_map_module import FlowMapModule
@@ -79,6 +82,23 @@ def test_everything_comes_back_exactly(tmp_path: Path) -> None:
     assert (record.algorithm, record.env, record.env_missing) == ("FMQ", "Pendulum-v1", "")
     assert record.env_config == {"nested": nested, "number": 0.5}
     assert (record.lambda_sd, record.gamma) == (config.lambda_sd, config.gamma)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "lambda_sd", "jumps"),
+    [(FMQConfig, 1, True), (FMQConfig, 0, True), (QCConfig, 0, False)],
+)
+def test_jumps_may_come_from_the_run_that_it_started_from(
+    algorithm: Any, lambda_sd: float, jumps: bool
+) -> None:
+    config = algorithm().environment("Pendulum-v1").training(lambda_sd=lambda_sd)
+    arguments = {"observation_space": OBSERVATIONS, "action_space": ACTIONS, "model_config": {}}
+    record = record_policy(config, FlowMapModule, arguments)
+    assert record.jumps_trained == jumps
+    content = to_json(record)
+    assert _from_json(content).jumps_trained == jumps
+    del content["jumps_trained"]  # as earlier versions wrote it
+    assert _from_json(content).jumps_trained == (lambda_sd > 0)
 
 
 def test_it_is_json_by_the_standard(tmp_path: Path) -> None:

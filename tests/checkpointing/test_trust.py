@@ -25,7 +25,7 @@ def known() -> Iterator[None]:
 
 
 def record(env: str, **env_config: Any) -> PolicyRecord:
-    return PolicyRecord("FMQ", BOX, BOX, {}, 1.0, 0.99, env, env_config)
+    return PolicyRecord("FMQ", BOX, BOX, {}, 1.0, True, 0.99, env, env_config)
 
 
 def test_a_registered_name_excuses_the_name_only() -> None:

@@ -99,6 +99,7 @@ def make_policy(
         **spaces,
         model_config=config,
         lambda_sd=0.0 if diagonal_only else 1.0,
+        jumps_trained=not diagonal_only,
         gamma=0.99,
         env=env,
     )

@@ -8,20 +8,23 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
 from rllib_fmq.data.loading import unscale_actions
-from rllib_fmq.flow.selection import SelectorKind
+from rllib_fmq.flow.selection import SelectorKind, SelectorSettings
 from rllib_fmq.serving import Policy
-from rllib_fmq.serving.export import export_policy, module_plan
+from rllib_fmq.serving.export import difference, export_policy, module_plan, near_ties
 from rllib_fmq.serving.policy import SUFFIXES, Planner
 from tests.serving.conftest import HIGH, HORIZON, LOW, OBS_SIZE, Exported, PartsEnv
 
@@ -89,6 +92,48 @@ def test_content(one_step_policy: Exported) -> None:
         {"path": ["arm"], "shape": [1]},
     ]
     assert one_step_policy.report.largest_difference < 1e-5
+
+
+def test_near_ties_are_rows_whose_choice_hangs_on_rounding() -> None:
+    class Module:
+        def plan(self, obs: torch.Tensor, *_: Any) -> Any:
+            # Chooses between two actions by which of two values is larger.
+            chosen = torch.where(obs[:, :1] > obs[:, 1:2], 0.5, -0.5)
+            return SimpleNamespace(actions=chosen + 1e-3 * obs[:, 2:])
+
+    obs = np.array([[1.0, 1.0, 3.0], [1.0, 1.001, 3.0], [2.0, 1.0, -9.0]], np.float32)
+    noise = {"noise": np.zeros((3, 1), np.float32)}
+    settings = SelectorSettings("best_of_n")
+    own = module_plan(Module(), settings, obs, noise)  # type: ignore[arg-type]
+    ties = near_ties(Module(), settings, obs, noise, own)  # type: ignore[arg-type]
+    assert ties.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("rows", "ties", "refused"),
+    [([3], [], True), ([3, 8], [3], True), ([3, 8], [3, 8], False), (range(5), range(16), True)],
+)
+def test_only_few_rows_may_differ_and_only_by_near_ties(
+    one_step_policy: Exported,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: Sequence[int],
+    ties: Sequence[int],
+    refused: bool,
+) -> None:
+    def other(*arguments: Any) -> torch.Tensor:
+        plan = module_plan(*arguments)
+        plan[list(rows)] += 0.01
+        return plan
+
+    def marked(*_: Any) -> torch.Tensor:
+        return torch.tensor([row in ties for row in range(16)])
+
+    monkeypatch.setattr("rllib_fmq.serving.export.module_plan", other)
+    monkeypatch.setattr("rllib_fmq.serving.export.near_ties", marked)
+    settings = one_step_policy.settings("sample")
+    found = difference(one_step_policy.folder, one_step_policy.module, settings, "onnx")
+    assert (found > 1e-5) == refused
+    assert not refused or found == pytest.approx(0.01, rel=1e-2)
 
 
 ACT_WITHOUT_RAY = """
