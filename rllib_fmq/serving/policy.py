@@ -78,7 +78,8 @@ class PolicyInfo:
         if given.keys() != wanted:
             odd = sorted(".".join(path) for path in given.keys() ^ wanted)
             names = ", ".join(".".join(part.path) for part in self.parts)
-            raise ValueError(f"observation: {odd[0]} is missing or unknown, expected {names}.")
+            name = odd[0] if odd[0].isprintable() and len(odd[0]) <= 60 else ascii(odd[0][:40])
+            raise ValueError(f"observation: {name} is missing or unknown, expected {names}.")
         return np.concatenate(
             [
                 _vector(f"observation {'.'.join(p.path)}", given[p.path], p.shape).ravel()

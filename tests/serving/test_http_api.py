@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -71,6 +72,19 @@ def test_parts_of_a_structured_observation() -> None:
         structured = client.post(path, json={"observation": obs}).json()
         flat = f"/sessions/{open_session(client)}/act"
         assert client.post(flat, json={"observation": GOOD}).json() == structured
+
+
+@pytest.mark.parametrize("key", ["k" * 500_000, "\\ud800", "line\nbreak", "joint\x1b[2J"])
+def test_unknown_parts_are_named_briefly(key: str) -> None:
+    with client_of(dataclasses.replace(INFO, parts=PARTS)) as client:
+        path = f"/sessions/{open_session(client)}/act"
+        obs = {"arm": {"joint": [2.0]}, "goal": [0.5, -1.0], key: [0.0]}
+        body = json.dumps({"observation": obs}).replace("\\\\ud800", "\\ud800")
+        headers = {"content-type": "application/json"}
+        answer = client.post(path, content=body, headers=headers)
+        assert answer.status_code == 422
+        check_reason(answer.json())
+        assert answer.json()["error"].isprintable()
 
 
 def test_health_and_metrics(client: TestClient) -> None:
