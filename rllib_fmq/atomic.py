@@ -9,6 +9,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
+def sync(path: Path) -> None:
+    """Have a file's content, or a folder's names, on the disk before anything else happens.
+
+    Args:
+        path: File or folder.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Write a file under a temporary name in its folder, then rename it.
@@ -27,7 +40,9 @@ def replacing(path: Path) -> Iterator[Path]:
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(name, 0o666 & ~mask)  # mkstemp's files are private
+        sync(Path(name))
         os.replace(name, path)
+        sync(path.parent)
     finally:
         with suppress(FileNotFoundError):
             os.unlink(name)

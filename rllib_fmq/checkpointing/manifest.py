@@ -104,7 +104,14 @@ def read_manifest(filesystem: pafs.FileSystem, folder: str) -> Manifest | None:
         return Manifest(version, str(content["package_version"]), saved_at, files, notes)
     except NewerFormatError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         reason = " ".join(str(error).split())
         raise _incomplete(folder, f"its {MANIFEST} is damaged ({reason})") from error
 

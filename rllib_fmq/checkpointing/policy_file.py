@@ -21,6 +21,11 @@ _LARGEST = 64 * 2**20
 """Bytes of a file that is read."""
 _KINDS = "biuf"
 """Of a Box's dtype."""
+_NOT_A_RECORD = (
+    *(ValueError, KeyError, TypeError, AttributeError, AssertionError),
+    *(RecursionError, OverflowError),
+)
+"""What reading a damaged file may raise."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +187,7 @@ def read_policy_file(checkpoint: Path) -> PolicyRecord | None:
         return None if content["module_missing"] else _from_json(content)
     except NewerPolicyFileError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError) as e:
+    except _NOT_A_RECORD as e:
         reason = " ".join(str(e).split())
         raise ValueError(f"{path} is damaged ({type(e).__name__}: {reason}).") from e
 

@@ -48,7 +48,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
             return check_reset(self.observation_space, result)
         except EnvFault:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise EnvFault(RESET_ERROR, describe(error)) from error
 
     def step(self, action: Any) -> Step:
@@ -58,7 +58,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
             return check_step(self.observation_space, result)
         except EnvFault:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise EnvFault(STEP_ERROR, describe(error)) from error
 
     def render(self) -> Any:
@@ -76,7 +76,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
             self.env = self._call(self._make)
         except EnvFault:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise EnvFault(RESET_ERROR, f"making it anew: {describe(error)}") from error
 
     def close(self) -> None:
@@ -132,5 +132,5 @@ class HelperThread:
         while (function := self._calls.get()) is not None:
             try:
                 self._answers.put((function(), None))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._answers.put((None, error))

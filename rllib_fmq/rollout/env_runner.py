@@ -201,8 +201,8 @@ class FlowMapEnvRunner(SingleAgentEnvRunner):
         except Exception as error:
             self._crashed(error)
             return self._try_env_reset(options=options)
+        self._ever_reset |= not all(FAULT_KIND in info for info in result[1])
         self._note_faults(result[1])
-        self._ever_reset = True
         return result
 
     def _try_env_step(self, actions: Any) -> Any:

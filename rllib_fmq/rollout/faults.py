@@ -191,4 +191,14 @@ def _box_observation(space: gym.spaces.Box, obs: Any) -> NDArray[Any]:
     if array.dtype.kind == "f" and not (np.abs(array) <= _LARGEST).all():
         bad = int(np.flatnonzero(~(np.abs(array) <= _LARGEST))[0])
         raise EnvFault(NONFINITE_OBSERVATION, f"observation[{bad}] is {array.ravel()[bad]}")
-    return np.array(array, dtype=space.dtype)
+    with np.errstate(over="ignore"):
+        converted = np.array(array, dtype=space.dtype)
+    # A smaller type may not hold what the environment's own type holds.
+    lost = ~np.isfinite(converted) if converted.dtype.kind == "f" else converted != array
+    if lost.any():
+        bad = int(np.flatnonzero(lost)[0])
+        raise EnvFault(
+            NONFINITE_OBSERVATION if converted.dtype.kind == "f" else BAD_OBSERVATION,
+            f"observation[{bad}] is {array.ravel()[bad]}, which {space.dtype} does not hold",
+        )
+    return converted

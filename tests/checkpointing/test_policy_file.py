@@ -183,3 +183,15 @@ def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / POLICY_FILE).write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match="damaged"):
         read_policy_file(tmp_path)
+
+
+@pytest.mark.parametrize("number", ["1" + 400 * "0", 100_000 * "[" + 100_000 * "]"])
+def test_numbers_that_no_file_of_ours_holds_are_damage(tmp_path: Path, number: str) -> None:
+    write(tmp_path)
+    path = tmp_path / POLICY_FILE
+    text = path.read_text()
+    path.write_text(
+        re.sub(r'("low": \[\s*)[^,\]]+', lambda found: found[1] + number, text, count=1)
+    )
+    with pytest.raises(ValueError, match="is damaged"):
+        read(tmp_path)

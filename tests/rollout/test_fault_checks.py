@@ -121,3 +121,41 @@ def test_rewards_of_one_number_pass() -> None:
     assert [check_reward(r) for r in (1, np.float32(0.5), np.array([2.0]), True)] == [1, 0.5, 2, 1]
     with pytest.raises(EnvFault, match="shape"):
         check_reward([1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "fault"),
+    [
+        (np.float16, np.array([0.0, 1e5], np.float32), "nonfinite_observation"),
+        (np.int8, np.array([0, 300]), "bad_observation"),
+        (np.uint8, np.array([256, 3], np.uint16), "bad_observation"),
+    ],
+)
+def test_what_the_spaces_type_does_not_hold_is_a_fault(kind: Any, given: Any, fault: str) -> None:
+    limits = np.iinfo(kind) if np.dtype(kind).kind in "iu" else np.finfo(kind)
+    space = gym.spaces.Box(limits.min, limits.max, (2,), kind)
+    with pytest.raises(EnvFault) as raised:
+        check_observation(space, given)
+    assert raised.value.kind == fault
+    held = np.array([0, 5], given.dtype)
+    np.testing.assert_array_equal(check_observation(space, held), [0, 5])
+
+
+@pytest.mark.parametrize("timeout", [None, 30.0])
+def test_an_environment_that_exits_has_failed(timeout: float | None) -> None:
+    class Exits(gym.Env[Any, Any]):
+        observation_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
+        action_space = observation_space
+
+        def reset(self, **_: Any) -> Any:
+            return np.zeros(2, np.float32), {}
+
+        def step(self, action: Any) -> Any:
+            raise SystemExit(3)
+
+    env = CheckedEnv(Exits, timeout_s=timeout)
+    env.reset(seed=0)
+    with pytest.raises(EnvFault) as raised:
+        env.step(np.zeros(2, np.float32))
+    assert raised.value.kind == "step_error"
+    env.close()

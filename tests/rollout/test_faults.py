@@ -165,6 +165,17 @@ def test_a_first_reset_that_fails_stops_at_once(
     runner.stop()
 
 
+def test_one_failing_first_reset_stops_nothing(
+    runner_of: Callable[..., FlowMapEnvRunner], tmp_path: Path
+) -> None:
+    config = {"fault": "reset", "first": 0, "every": 1000, "counter": str(tmp_path / "n")}
+    runner = runner_of(config, num_envs=4)
+    fragments, totals = collect(runner, 4, 20)
+    check_fragments(fragments)
+    assert totals["reset_error"] == 1
+    runner.stop()
+
+
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_hangs_are_left_behind(
     runner_of: Callable[..., FlowMapEnvRunner], mode: str, tmp_path: Path
