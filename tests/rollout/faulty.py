@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from pathlib import Path
@@ -72,8 +73,10 @@ class Faulty(gym.Env[Any, np.ndarray]):
             return self.episode + 1
         path = Path(self.config["counter"])
         with path.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # another process may count at the same time
             file.write("x")
-        return path.stat().st_size - 1
+            file.flush()
+            return os.fstat(file.fileno()).st_size - 1
 
     def _fail(self, result: list[Any]) -> Any:
         fault = self.config["fault"]
